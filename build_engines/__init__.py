@@ -1,0 +1,1 @@
+"""The offline builder: data, training, quantization, export and evaluation of engines."""

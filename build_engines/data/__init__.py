@@ -1,0 +1,1 @@
+"""Folders of part images, real and synthetic."""

@@ -1,0 +1,52 @@
+"""Inference libraries behind one interface, each imported only when chosen."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from engines.backends.base import Backend, RawResult
+from engines.bundle import Bundle
+from engines.errors import BackendError
+
+BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
+
+__all__ = ["Backend", "BackendName", "RawResult", "choose", "open_backend"]
+
+
+def open_backend(bundle: Bundle, name: str = "auto", threads: int = 0, cache_dir: Path | None = None) -> Backend:
+    """Load the bundle's network.
+
+    Args:
+        bundle: a verified bundle.
+        name: one of `BackendName`.
+        threads: threads of the inference library; 0 means one per core this process may use.
+        cache_dir: where compiled networks are kept for the next start; None keeps none.
+
+    Raises:
+        BackendError: the library is not installed or not usable here, or refuses the network.
+    """
+    if name not in get_args(BackendName):
+        raise BackendError(f"There is no backend {name!r}; choose one of {', '.join(get_args(BackendName))}.")
+    chosen = choose() if name == "auto" else name
+    if chosen == "tensorrt":
+        from engines.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(bundle)
+    if find_spec(chosen) is None:
+        raise BackendError(
+            f"The backend {chosen} is not installed; pip install 'unispect[cpu]' brings OpenVINO and ONNX Runtime."
+        )
+    if chosen == "openvino":
+        from engines.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(bundle, threads, cache_dir)
+    from engines.backends.onnxruntime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle, threads)
+
+
+def choose() -> str:
+    """What `auto` means here: TensorRT where it is usable, else OpenVINO."""
+    from engines.backends.tensorrt import why_unusable
+
+    return "openvino" if why_unusable() else "tensorrt"

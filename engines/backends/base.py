@@ -1,0 +1,29 @@
+"""The interface every inference library is put behind."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class RawResult:
+    """What the network gives for a batch of N images: maps float32 [N, h, w], scores float32 [N], embeddings float32 [N, C]."""
+
+    maps: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+
+
+class Backend(ABC):
+    """A network ready to run. Not thread-safe: one thread uses it at a time."""
+
+    name: str
+
+    @abstractmethod
+    def run(self, batch: NDArray[np.uint8]) -> RawResult:
+        """Run uint8 [N, H, W, 3] RGB images at the model's size. The arrays returned are the caller's to keep.
+
+        Raises BackendError where the library fails.
+        """

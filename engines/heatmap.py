@@ -1,0 +1,64 @@
+"""Anomaly maps as pictures: a colour overlay for people, a 16-bit PNG for programs."""
+
+import io
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+MAX_OVERLAY_SIDE = 2048
+SCALE_KEY = "unispect:scale"
+_OPACITY = 0.65
+
+
+def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Colour the suspicious places of a picture and leave the rest as it is.
+
+    Colour and opacity grow with the root of map / (2 * threshold), so that one picture can be compared with the next:
+    what is brighter than the middle of the scale made the part fail.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, the picture.
+        anomaly_map: float32 [h, w], of any size.
+        threshold: the class's score threshold, > 0.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+    """
+    height, width = image.shape[:2]
+    strength = np.sqrt(np.clip(anomaly_map / (2.0 * max(threshold, 1e-12)), 0.0, 1.0)).astype(np.float32)
+    strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    weight = (_OPACITY * strength)[:, :, None]
+    return np.asarray(image * (1.0 - weight) + colours * weight, dtype=np.uint8)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """uint8 [H, W, 3] RGB as PNG. Fast compression: a line waits for it."""
+    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
+    """uint8 [H, W, 3] RGB as JPEG of the given quality, 1 to 100."""
+    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def encode_map(anomaly_map: NDArray[np.float32]) -> tuple[bytes, float]:
+    """A float32 map [h, w] of values >= 0 as 16-bit grey PNG, and its scale.
+
+    value = pixel / 65535 * scale. The scale stands in the PNG's text chunk `unispect:scale` too.
+    """
+    scale = float(anomaly_map.max()) or 1.0
+    levels = np.round(np.clip(anomaly_map / scale, 0.0, 1.0) * 65535.0).astype(np.uint16)
+    text = PngImagePlugin.PngInfo()
+    text.add_text(SCALE_KEY, repr(scale))
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", pnginfo=text, compress_level=1)
+    return buffer.getvalue(), scale
+
+
+def _encode(extension: str, image: NDArray[np.uint8], parameters: list[int]) -> bytes:
+    done, encoded = cv2.imencode(extension, np.ascontiguousarray(image[:, :, ::-1]), parameters)
+    assert done, f"OpenCV could not write {extension}"
+    return encoded.tobytes()
