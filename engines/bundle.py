@@ -1,8 +1,10 @@
-"""The bundle: one folder with `bundle.json`, the network as ONNX and a golden image, verified as a whole when loaded."""
+"""The bundle: one folder with `bundle.json`, the network as ONNX and a golden image, verified whole on loading."""
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +20,8 @@ MODEL = "model.onnx"
 GOLDEN = "golden.png"
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PartClassName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+PART_CLASS_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+PartClassName = Annotated[str, Field(pattern=PART_CLASS_PATTERN)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -148,6 +151,16 @@ class Manifest(_Part):
         return self.digest == self._digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a backend needs to run a network: the ONNX file, its precision, and the names of what goes in and out."""
+
+    path: Path
+    precision: Precision
+    input: ImageInput
+    outputs: Outputs
+
+
 class Bundle(BaseModel):
     """A verified manifest and the folder it stands in."""
 
@@ -157,12 +170,18 @@ class Bundle(BaseModel):
     manifest: Manifest
 
     @property
-    def model_path(self) -> Path:
-        return self.folder / MODEL
+    def network(self) -> Network:
+        manifest = self.manifest
+        return Network(self.folder / MODEL, manifest.precision, manifest.input, manifest.outputs)
 
     @property
     def golden_path(self) -> Path:
         return self.folder / self.manifest.golden.file
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name an engine, a version or a part class."""
+    return re.fullmatch(PART_CLASS_PATTERN, text) is not None
 
 
 def load(folder: Path) -> Bundle:

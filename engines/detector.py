@@ -28,7 +28,7 @@ class Detector:
     @classmethod
     def open(cls, bundle: Bundle, backend: str = "auto", threads: int = 0, cache_dir: Path | None = None) -> "Detector":
         """Open a bundle on a backend; see `open_backend` for arguments and errors."""
-        return cls(bundle, open_backend(bundle, backend, threads, cache_dir))
+        return cls(bundle, open_backend(bundle.network, backend, threads, cache_dir))
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PartImage:
         """Decode a picture to the model's size. Raises ImageError."""
@@ -71,6 +71,6 @@ class Detector:
         if abs(score - golden.score) > golden.tolerance * abs(golden.score):
             raise ScoringError(
                 f"The golden image scores {score:.6g} on {self.backend.name} and {golden.score:.6g} in the bundle "
-                f"{self.bundle.manifest.name}; this engine must not be used here, build it again or choose another backend."
+                f"{self.bundle.manifest.name}; do not use it here: build it again or choose another backend."
             )
         return score

@@ -27,8 +27,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -52,8 +52,8 @@ def folder_atomic(target: Path) -> Iterator[Path]:
         _sync_folder(scratch)
         old = scratch.with_name(scratch.name + ".old")
         if target.exists():
-            os.replace(target, old)
-        os.replace(scratch, target)
+            target.replace(old)
+        scratch.replace(target)
         _sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:

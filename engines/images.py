@@ -1,8 +1,8 @@
 """From the bytes of a picture to uint8 RGB at the model's size: one function for training and for serving.
 
-The rule: upright by EXIF, alpha dropped, 16 bits cut to 8, grey repeated to RGB, then resized to the model's size without
-keeping the aspect (the papers' way), with pixel-area averaging when both sides shrink and bilinear otherwise. A JPEG
-far larger than the model is decoded by libjpeg at 1/2, 1/4 or 1/8 scale, never below the model's size.
+The rule: upright by EXIF, alpha dropped, 16 bits cut to 8, grey repeated to RGB, then resized to the model's size
+without keeping the aspect (the papers' way), with pixel-area averaging when both sides shrink and bilinear otherwise.
+A JPEG far larger than the model is decoded by libjpeg at 1/2, 1/4 or 1/8 scale, never below the model's size.
 """
 
 import os
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from engines.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 
@@ -41,8 +41,17 @@ _HEADER_ERRORS = (
     struct.error,
 )
 
-cv2.setLogLevel(0)
-# A broken EXIF block is Pillow's warning and our verdict by the decoder; on a server it would be one log line per upload.
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# Of a broken EXIF block Pillow warns, and the decoder judges; a server would log a line per upload.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
 
 
@@ -83,7 +92,7 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height, format_ = image.width, image.height, str(image.format)
             turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         if known := _signature(data):
             raise UndecodableImage(f"The {known} header is truncated or broken; send the whole file.") from error
         raise UnsupportedImage("The bytes are not a picture; send a JPEG, PNG, BMP, WebP or TIFF file.") from error
@@ -97,8 +106,8 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
         raise _too_large(f" of {width}x{height} pixels", max_pixels)
     if min(width, height) < SMALLEST_SIDE or max(width, height) > LARGEST_ASPECT * min(width, height):
         raise UndecodableImage(
-            f"An image of {width}x{height} pixels is no part picture; both sides must have {SMALLEST_SIDE} pixels or more "
-            f"and the longer at most {LARGEST_ASPECT} times the shorter."
+            f"An image of {width}x{height} pixels is no part picture; both sides must have {SMALLEST_SIDE} pixels or "
+            f"more, the longer at most {LARGEST_ASPECT} times the shorter."
         )
     return Header(format_, width, height)
 
@@ -115,9 +124,17 @@ def decode(data: bytes, height: int, width: int, max_pixels: int = DEFAULT_MAX_P
         ImageError: see `read_header`; also UndecodableImage where the pixel data is truncated or broken.
     """
     header = read_header(data, max_pixels)
+    bgr = decode_reduced(data, header, height, width)
+    return PartImage(_rgb(resize(bgr, height, width)), header.width, header.height)
+
+
+def decode_reduced(data: bytes, header: Header, height: int, width: int) -> NDArray[np.uint8]:
+    """Decode upright to uint8 [H', W', 3] BGR, no smaller than height x width unless the picture is.
+
+    Raises UndecodableImage where the pixel data is truncated or broken.
+    """
     scale = _jpeg_scale(header, height, width) if header.format == "JPEG" else 1
-    bgr = _imdecode(data, _REDUCED.get(scale, cv2.IMREAD_COLOR), header)
-    return PartImage(cv2.cvtColor(resize(bgr, height, width), cv2.COLOR_BGR2RGB), header.width, header.height)
+    return _imdecode(data, _REDUCED.get(scale, cv2.IMREAD_COLOR), header)
 
 
 def decode_original(data: bytes, max_side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
@@ -128,7 +145,7 @@ def decode_original(data: bytes, max_side: int, max_pixels: int = DEFAULT_MAX_PI
     header = read_header(data, max_pixels)
     longest = max(header.width, header.height)
     if longest <= max_side:
-        return cv2.cvtColor(_imdecode(data, cv2.IMREAD_COLOR, header), cv2.COLOR_BGR2RGB)
+        return _rgb(_imdecode(data, cv2.IMREAD_COLOR, header))
     ratio = max_side / longest
     return decode(data, max(1, round(header.height * ratio)), max(1, round(header.width * ratio)), max_pixels).pixels
 
@@ -154,24 +171,18 @@ def _imdecode(data: bytes, flags: int, header: Header) -> NDArray[np.uint8]:
         image = None
     if image is None:
         raise UndecodableImage(
-            f"The {header.format} picture of {header.width}x{header.height} pixels is truncated or broken; send it again."
+            f"The {header.format} of {header.width}x{header.height} pixels is truncated or broken; send it again."
         )
     return np.asarray(image, dtype=np.uint8)
 
 
+def _rgb(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
 def _signature(data: bytes) -> str | None:
-    signatures = {
-        b"\xff\xd8\xff": "JPEG",
-        b"\x89PNG": "PNG",
-        b"BM": "BMP",
-        b"RIFF": "WebP",
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-    }
-    return next((name for start, name in signatures.items() if data.startswith(start)), None)
+    return next((name for start, name in _SIGNATURES.items() if data.startswith(start)), None)
 
 
 def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
-    return ImageTooLarge(
-        f"An image{what} is above the limit of {max_pixels} pixels; send a smaller one or raise the limit."
-    )
+    return ImageTooLarge(f"An image{what} is above the limit of {max_pixels} pixels; send a smaller one.")

@@ -62,7 +62,7 @@ class ResNetTrunk(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised RGB [N, 3, H, W] to the stages' features [N, C, H/4, W/4], [N, C', H/8, W/8], [N, C'', H/16, W/16]."""
+        """Normalised RGB [N, 3, H, W] to the stages' features [N, C, h, w] at 1/4, 1/8 and 1/16 of the size."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         first = self.layer1(x)
         second = self.layer2(first)

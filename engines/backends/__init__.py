@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from engines.backends.base import Backend, RawResult
-from engines.bundle import Bundle
+from engines.bundle import Network
 from engines.errors import BackendError
 
 BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
@@ -13,11 +13,11 @@ BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
 __all__ = ["Backend", "BackendName", "RawResult", "choose", "open_backend"]
 
 
-def open_backend(bundle: Bundle, name: str = "auto", threads: int = 0, cache_dir: Path | None = None) -> Backend:
-    """Load the bundle's network.
+def open_backend(network: Network, name: str = "auto", threads: int = 0, cache_dir: Path | None = None) -> Backend:
+    """Load a network.
 
     Args:
-        bundle: a verified bundle.
+        network: of a verified bundle, or of one being built.
         name: one of `BackendName`.
         threads: threads of the inference library; 0 means one per core this process may use.
         cache_dir: where compiled networks are kept for the next start; None keeps none.
@@ -31,7 +31,7 @@ def open_backend(bundle: Bundle, name: str = "auto", threads: int = 0, cache_dir
     if chosen == "tensorrt":
         from engines.backends.tensorrt import open_tensorrt
 
-        return open_tensorrt(bundle)
+        return open_tensorrt(network)
     if find_spec(chosen) is None:
         raise BackendError(
             f"The backend {chosen} is not installed; pip install 'unispect[cpu]' brings OpenVINO and ONNX Runtime."
@@ -39,10 +39,10 @@ def open_backend(bundle: Bundle, name: str = "auto", threads: int = 0, cache_dir
     if chosen == "openvino":
         from engines.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(bundle, threads, cache_dir)
+        return OpenVinoBackend(network, threads, cache_dir)
     from engines.backends.onnxruntime import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(bundle, threads)
+    return OnnxRuntimeBackend(network, threads)
 
 
 def choose() -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class RawResult:
-    """What the network gives for a batch of N images: maps float32 [N, h, w], scores float32 [N], embeddings float32 [N, C]."""
+    """What the network gives for N images: maps float32 [N, h, w], scores float32 [N], embeddings float32 [N, C]."""
 
     maps: NDArray[np.float32]
     scores: NDArray[np.float32]

@@ -7,7 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from engines.backends.base import Backend, RawResult
-from engines.bundle import Bundle
+from engines.bundle import Network
 from engines.errors import BackendError
 
 
@@ -24,18 +24,17 @@ class OnnxRuntimeBackend(Backend):
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, network: Network, threads: int = 0) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        manifest = bundle.manifest
         try:
-            self._session = ort.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(network.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception.
-            raise BackendError(f"ONNX Runtime refuses {bundle.model_path}: {error}; build the bundle again.") from error
-        self._input = manifest.input.name
-        self._names = [manifest.outputs.maps, manifest.outputs.scores, manifest.outputs.embeddings]
+            raise BackendError(f"ONNX Runtime refuses {network.path}: {error}; build the bundle again.") from error
+        self._input = network.input.name
+        self._names = [network.outputs.maps, network.outputs.scores, network.outputs.embeddings]
 
     def run(self, batch: NDArray[np.uint8]) -> RawResult:
         try:

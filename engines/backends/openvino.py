@@ -10,10 +10,10 @@ import openvino.properties.hint as hints
 from numpy.typing import NDArray
 
 from engines.backends.base import Backend, RawResult
-from engines.bundle import Bundle, Precision
+from engines.bundle import Network, Precision
 from engines.errors import BackendError
 
-# OpenVINO takes bf16 by itself where the processor has it; an fp32 or int8 bundle promises float32 outside its integers.
+# OpenVINO takes bf16 by itself where the processor has it; fp32 and int8 bundles promise float32 for all floats.
 _FLOAT_TYPE: dict[Precision, ov.Type] = {
     "fp32": ov.Type.f32,
     "int8": ov.Type.f32,
@@ -35,23 +35,21 @@ class OpenVinoBackend(Backend):
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, threads: int = 0, cache_dir: Path | None = None) -> None:
+    def __init__(self, network: Network, threads: int = 0, cache_dir: Path | None = None) -> None:
         core = ov.Core()
         config = {
             hints.performance_mode: hints.PerformanceMode.LATENCY,
-            hints.inference_precision: _FLOAT_TYPE[bundle.manifest.precision],
+            hints.inference_precision: _FLOAT_TYPE[network.precision],
             hints.num_requests: 1,
             props.inference_num_threads: threads or len(os.sched_getaffinity(0)),
         }
         if cache_dir is not None:
             core.set_property({props.cache_dir: str(cache_dir)})
-        outputs = bundle.manifest.outputs
+        outputs = network.outputs
         try:
-            self._request = core.compile_model(bundle.model_path, "CPU", config).create_infer_request()
+            self._request = core.compile_model(network.path, "CPU", config).create_infer_request()
         except RuntimeError as error:
-            raise BackendError(
-                f"OpenVINO refuses {bundle.model_path}: {_first_line(error)}; build the bundle again."
-            ) from error
+            raise BackendError(f"OpenVINO refuses {network.path}: {_reason(error)}; build the bundle again.") from error
         self._names = (outputs.maps, outputs.scores, outputs.embeddings)
 
     def run(self, batch: NDArray[np.uint8]) -> RawResult:
@@ -59,8 +57,8 @@ class OpenVinoBackend(Backend):
             self._request.infer([batch], share_inputs=True)
             return RawResult(*(self._request.get_tensor(name).data.copy() for name in self._names))
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on a batch of shape {batch.shape}: {_first_line(error)}.") from error
+            raise BackendError(f"OpenVINO failed on a batch of shape {batch.shape}: {_reason(error)}.") from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__

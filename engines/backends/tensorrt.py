@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import NoReturn
 
-from engines.bundle import Bundle
+from engines.bundle import Network
 from engines.errors import BackendError
 
 
@@ -15,8 +15,8 @@ def why_unusable() -> str | None:
     return "this version of unispect cannot compile TensorRT plans yet"
 
 
-def open_tensorrt(bundle: Bundle) -> NoReturn:
+def open_tensorrt(network: Network) -> NoReturn:
     """Raises BackendError, with the reason."""
     raise BackendError(
-        f"TensorRT cannot run {bundle.manifest.name} here ({why_unusable()}); choose the backend openvino or auto."
+        f"TensorRT cannot run {network.path} here ({why_unusable()}); choose the backend openvino or auto."
     )

@@ -1,0 +1,113 @@
+"""Speed of an engine stage by stage, beside PyTorch FP32 eager of the same network, in one process and in turn."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from build_engines.libraries import versions
+from build_engines.methods import METHODS
+from build_engines.networks.inspection import InspectionNetwork
+from build_engines.networks.resnet import build_trunk
+from engines.bundle import Bundle
+from engines.detector import Detector
+from engines.images import PartImage, decode_reduced, read_header, resize
+
+BATCHES = (1, 2, 4, 8)
+_WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Milliseconds a call, and images a second at the median."""
+
+    median: float
+    p95: float
+    p99: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All stages; `ratio` is the engine's median time at batch 1 over PyTorch's."""
+
+    stages: dict[str, Stage]
+    ratio: float
+    threads: int
+
+    def as_json(self) -> dict[str, object]:
+        """With machine and versions."""
+        return {**asdict(self), "machine": f"{platform.machine()}, {cpu_name()}", "libraries": versions()}
+
+
+def benchmark(detector: Detector, data: bytes, repeats: int, threads: int = 0) -> Figures:
+    """Time every stage `repeats` times, interleaved, so that a busy moment of the machine meets all alike.
+
+    Args:
+        detector: opened on the backend to be measured.
+        data: the picture that is decoded.
+        repeats: timed calls of each stage.
+        threads: of PyTorch; 0 leaves its own choice, one per core. Give the engine's.
+
+    Raises ImageError where the picture cannot be decoded.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    size = detector.bundle.manifest.input
+    header = read_header(data)
+    image = detector.decode(data)
+    reduced = decode_reduced(data, header, size.height, size.width)
+    result = detector.infer([image])
+    eager = _eager(detector.bundle)
+    pixels = torch.from_numpy(image.pixels[None])
+    stages: dict[str, tuple[int, Callable[[], object]]] = {
+        "decode": (1, lambda: decode_reduced(data, read_header(data), size.height, size.width)),
+        "resize": (1, lambda: resize(reduced, size.height, size.width)),
+        **{f"engine, batch {n}": (n, _engine_call(detector, image, n)) for n in BATCHES},
+        "post-processing": (1, lambda: detector.judge(result, 0, image)),
+        "PyTorch FP32 eager, batch 1": (1, lambda: eager(pixels)),
+    }
+    times = _interleaved({name: call for name, (_, call) in stages.items()}, repeats)
+    measured = {name: _stage(times[name], images) for name, (images, _) in stages.items()}
+    ratio = measured["engine, batch 1"].median / measured["PyTorch FP32 eager, batch 1"].median
+    return Figures(measured, ratio, torch.get_num_threads())
+
+
+def cpu_name() -> str:
+    """The processor's model."""
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
+
+
+def _engine_call(detector: Detector, image: PartImage, batch: int) -> Callable[[], object]:
+    images = np.repeat(image.pixels[None], batch, axis=0)
+    return lambda: detector.backend.run(images)
+
+
+def _eager(bundle: Bundle) -> Callable[[torch.Tensor], object]:
+    """The bundle's network as PyTorch has it after training. Speed does not depend on the weights, which are random."""
+    architecture = bundle.manifest.teacher.architecture
+    method = METHODS[bundle.manifest.method](build_trunk(architecture, seed=0), architecture, seed=1)
+    return torch.inference_mode()(InspectionNetwork(method).eval())
+
+
+def _interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
+    for call in calls.values():
+        for _ in range(_WARM_UP):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in track(range(repeats), "Benchmark"):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - began)
+    return {name: np.array(seconds) * 1e3 for name, seconds in times.items()}
+
+
+def _stage(milliseconds: NDArray[np.float64], images: int) -> Stage:
+    median, p95, p99 = np.percentile(milliseconds, (50, 95, 99))
+    return Stage(float(median), float(p95), float(p99), images * 1e3 / float(median))

@@ -1,0 +1,205 @@
+"""The command line: `build-engines`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from engines.errors import UnispectError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+BadInput = 2
+Interrupted = 130
+
+Data = Annotated[Path, typer.Option("--data", help="Folder in MVTec AD layout: CLASS/train/good, CLASS/test/TYPE.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
+BackendOption = Annotated[str, typer.Option("--backend", help="auto, openvino, onnxruntime or tensorrt.")]
+Threads = Annotated[int, typer.Option(min=0, help="Threads of the inference library; 0: one per core.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Train, quantize and measure anomaly detection engines from good images of parts."""
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder to write.")],
+    classes: Annotated[int, typer.Option(min=1, help="Number of part types.")] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    train: Annotated[int, typer.Option(min=10, help="Good training images a class.")] = 100,
+) -> None:
+    """Generate synthetic parts with defects and masks, for trying unispect out."""
+    from build_engines.data.synthetic import generate
+
+    generate(out, classes=classes, seed=seed, train=train)
+    console.print(f"Wrote {classes} part classes to {out}")
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    method: Annotated[str, typer.Option(help="Distillation method: stfpm.")] = "stfpm",
+    classes: Annotated[str | None, typer.Option(help="Comma-separated part classes; all when not given.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="resnet18, or resnet18_half for the procedural one.")] = None,
+    teacher_weights: Annotated[
+        str | None,
+        typer.Option(help="A .pth or .safetensors file, or 'procedural'; torchvision's file when not given."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The method's own when not given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="The method's own when not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Largest learning rate; the method's own when not given.")] = None,
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 256,
+    held_out: Annotated[float, typer.Option(help="Share of good images kept for model choice and thresholds.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+) -> None:
+    """Train one student for all part classes from good images."""
+    from build_engines.commands import train_run
+
+    train_run(
+        data=data,
+        out=out,
+        method=method,
+        classes=[name for name in classes.split(",") if name] if classes else None,
+        teacher=teacher,
+        teacher_weights=teacher_weights,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        image_size=image_size,
+        held_out=held_out,
+        seed=seed,
+        device=device,
+        resume=resume,
+        console=console,
+    )
+
+
+@app.command()
+def quantize(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle; an existing bundle is replaced.")],
+    precision: Annotated[str, typer.Option(help="int8, fp16, bf16 or fp32.")] = "int8",
+    mode: Annotated[str, typer.Option(help="ptq.")] = "ptq",
+    calibration: Annotated[str, typer.Option(help="Calibration images: train.")] = "train",
+    calibrator: Annotated[str, typer.Option(help="minmax.")] = "minmax",
+    images: Annotated[int | None, typer.Option(min=1, help="Calibration images; 128, or all where fewer.")] = None,
+    false_reject: Annotated[
+        float | None, typer.Option(help="Target false-reject rate; 0.01, or the smallest attainable, when not given.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Engine name; the folder's when not given.")] = None,
+    version: Annotated[str, typer.Option(help="Engine version.")] = "1",
+) -> None:
+    """Quantize a run and write a bundle that a server can load."""
+    from build_engines.commands import quantize_run
+
+    quantize_run(run, out, precision, mode, calibration, calibrator, images, false_reject, name, version, console)
+
+
+@app.command()
+def evaluate(
+    bundle: BundleFolder,
+    data: Data,
+    backend: BackendOption = "auto",
+    json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the page here; beside --json when that is given.")] = None,
+    threads: Threads = 0,
+) -> None:
+    """Measure accuracy on the test images, through the engine."""
+    from build_engines.commands import evaluate_bundle
+
+    evaluate_bundle(bundle, data, backend, json, page, threads, console)
+
+
+@app.command()
+def benchmark(
+    bundle: BundleFolder,
+    backend: BackendOption = "auto",
+    image: Annotated[
+        Path | None, typer.Option(help="Picture to decode; the bundle's golden one when not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=10, help="Timed repeats.")] = 100,
+    threads: Threads = 0,
+    json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
+) -> None:
+    """Measure speed stage by stage, beside the same network in PyTorch FP32 eager in the same run."""
+    from build_engines.commands import benchmark_bundle
+
+    benchmark_bundle(bundle, backend, image, repeats, threads, json, console)
+
+
+@app.command()
+def info(bundle: BundleFolder) -> None:
+    """Verify a bundle and say what is in it."""
+    from build_engines.commands import show_bundle
+
+    show_bundle(bundle, console)
+
+
+@app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx")],
+    form: Annotated[
+        str, typer.Option(help="tensorrt, bundle (int8 weights), or auto: bundle where a bundle.json stands beside.")
+    ] = "auto",
+) -> None:
+    """Check an ONNX graph against the rules of TensorRT 8.5."""
+    from build_engines.commands import lint_file
+
+    lint_file(file, form, console)
+
+
+@app.command()
+def export(
+    bundle: BundleFolder,
+    out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")],
+) -> None:
+    """Write a bundle's network in the form TensorRT takes: float32 weights before Q/DQ."""
+    from build_engines.commands import export_bundle
+
+    export_bundle(bundle, out, console)
+
+
+@app.command()
+def pretrain_teacher(
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write.")],
+    images: Annotated[int, typer.Option(min=1000, help="Generated images to train on.")] = 150_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the procedural teacher on generated textures and shapes, as the shipped one was."""
+    from build_engines.networks.pretrain import pretrain_teacher as pretrain
+
+    pretrain(out, images=images, seed=seed)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one sentence for bad input, 130 when interrupted, no traceback."""
+    try:
+        app(standalone_mode=False)
+    except TyperException as error:
+        _fail(error.format_message())
+    except UnispectError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted; call the same command again to go on (train: with --resume).", file=sys.stderr)
+        sys.exit(Interrupted)
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
+
+
+def _fail(message: str) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(BadInput)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Errors of the builder; like the runtime's, each message is one sentence for the user."""
+
+from engines.errors import UnispectError
+
+
+class DataError(UnispectError):
+    """The data folder is not in MVTec AD layout, or holds too little, or unreadable images."""
+
+
+class WeightsError(UnispectError):
+    """Teacher weights are missing, of another architecture, or not what their digest says."""
+
+
+class RunError(UnispectError):
+    """A training run is missing, unfinished, or was made with other settings."""
+
+
+class GraphError(UnispectError):
+    """An ONNX graph breaks a rule of TensorRT 8.5, or holds what the builder cannot quantize."""
