@@ -175,6 +175,8 @@ class _Trainer:
                 _save_checkpoint(self.fabric, checkpoint, state)
                 run.save(self.folder, self.record)
                 plot_curve(self.folder / run.CURVE, self.record)
+                if not progress.console.is_terminal:
+                    progress.console.print(_summary(self.record), highlight=False)
         return self.record
 
     def _epoch(self, number: int, progress: Progress, task: int) -> None:
@@ -222,6 +224,14 @@ class _Trainer:
         index = np.flatnonzero(self.images.held_out)
         total = sum(self._loss(batch).item() * len(batch) for batch in _batches(index, self.batch_size))
         return total / len(index)
+
+
+def _summary(record: run.RunRecord) -> str:
+    last = record.history[-1]
+    return (
+        f"Epoch {len(record.history)} of {record.settings.epochs}: loss {last.train_loss:.4f}, "
+        f"held out {last.held_out_loss:.4f}, {last.images_per_second:.0f} images/s"
+    )
 
 
 def _batches(index: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:

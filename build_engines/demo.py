@@ -1,0 +1,149 @@
+"""The demonstration behind `make demo`: synthetic parts, an engine of them, a server, two inspections."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from engines import bundle as bundles
+from engines.errors import BundleError, UnispectError
+
+CLASSES = 4
+EPOCHS = 16
+_READY_SECONDS = 60.0
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Build what is missing in --folder, serve it on --port and stay up until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("demo"))
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--once", action="store_true", help="stop after the two inspections")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        engine = _engine(arguments.folder)
+        with _server(engine, arguments.folder / "service", arguments.port) as address:
+            _inspect(address, arguments.folder)
+            console.print(f"\nPage     {address}/\nMetrics  {address}/metrics\nAPI      {address}/docs")
+            if not arguments.once:
+                console.print("\nThe server is up until you press Ctrl-C.")
+                signal.pause()
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+    except UnispectError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def _engine(folder: Path) -> Path:
+    engine = folder / "engines" / "demo"
+    try:
+        bundles.load(engine)
+    except BundleError:
+        _build(folder, engine)
+    return engine
+
+
+def _build(folder: Path, engine: Path) -> None:
+    # Torch takes seconds to import, and a second demo does not need it.
+    from build_engines.commands import quantize_run, train_run
+    from build_engines.data.synthetic import generate
+
+    parts, run = folder / "parts", folder / "run"
+    if not parts.exists():
+        generate(parts, classes=CLASSES, seed=0)
+    train_run(
+        data=parts,
+        out=run,
+        method="stfpm",
+        classes=None,
+        teacher=None,
+        teacher_weights="procedural",
+        epochs=EPOCHS,
+        batch_size=None,
+        learning_rate=None,
+        image_size=256,
+        held_out=0.2,
+        seed=0,
+        device="auto",
+        resume=True,
+        console=console,
+    )
+    quantize_run(run, engine, "int8", "ptq", "train", "minmax", None, None, "demo", "1", console)
+
+
+@contextmanager
+def _server(engine: Path, data: Path, port: int) -> Iterator[str]:
+    """The service as a process of its own; yields its address once it is ready."""
+    address = f"http://127.0.0.1:{port}"
+    settings = {
+        "UNISPECT_BUNDLE": engine,
+        "UNISPECT_DATA_DIR": data,
+        "UNISPECT_HOST": "127.0.0.1",
+        "UNISPECT_PORT": port,
+    }
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, stdout=log, stderr=log)
+    try:
+        _wait_ready(process, address, data / "server.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            last = log.read_text().strip().splitlines()[-1:] or ["no message"]
+            raise UnispectError(f"The server stopped: {last[0]}")
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    raise UnispectError(f"The server was not ready within {_READY_SECONDS:.0f} s; see {log}.")
+
+
+def _inspect(address: str, folder: Path) -> None:
+    parts = folder / "parts"
+    part_class = min(path for path in parts.iterdir() if path.is_dir())
+    good = min((part_class / "test" / "good").iterdir())
+    defect = next(path for path in sorted((part_class / "test").iterdir()) if path.name != "good")
+    for title, path in (("A good part", good), ("A defective part", min(defect.iterdir()))):
+        answer = json.loads(_post(f"{address}/v1/inspections", path, "application/json"))
+        console.print(
+            f"{title} ({path}): [bold]{answer['verdict']}[/bold], score {answer['score']:.4g}, "
+            f"threshold {answer['threshold']:.4g}, p-value {answer['p_value']:.3f}, "
+            f"recognised as {answer['part_class']}, {answer['timing_ms']['total']:.1f} ms"
+        )
+    heatmap = folder / "heatmap.png"
+    heatmap.write_bytes(_post(f"{address}/v1/inspections", path, "image/png"))
+    console.print(f"Heatmap of the defective part: {heatmap}")
+
+
+def _post(url: str, path: Path, accept: str) -> bytes:
+    headers = {"Content-Type": "image/png", "Accept": accept}
+    request = urllib.request.Request(url, path.read_bytes(), headers)  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        return bytes(response.read())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The JSON that the service answers, as documented in /docs."""
+
+import base64
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field, JsonValue
+
+from engines.bundle import ImageInput, Manifest
+from engines.scoring import PartClassSource, Verdict
+from service.inspector import Result
+from service.timing import Timing
+
+
+class RegionAnswer(BaseModel):
+    """A suspicious place, in pixels of the upright original image."""
+
+    x: int = Field(description="Left edge of the box.")
+    y: int = Field(description="Upper edge of the box.")
+    width: int
+    height: int
+    area: int = Field(description="Pixels of the region itself, at most width times height.")
+    peak: float = Field(description="Largest value of the anomaly map in it, on the scale of the score.")
+
+
+class ImageAnswer(BaseModel):
+    """The size of the upright original image in pixels."""
+
+    width: int
+    height: int
+
+
+class EngineName(BaseModel):
+    """The engine that gave the result."""
+
+    name: str
+    version: str
+    precision: str
+    backend: str = Field(description="The inference library.")
+
+
+class TimingAnswer(BaseModel):
+    """Milliseconds per stage, measured in the service."""
+
+    decode: float
+    queue: float = Field(description="Waiting for a decoding thread and for the engine.")
+    inference: float
+    postprocess: float = Field(description="Verdict, and the heatmap where one was asked for.")
+    total: float = Field(description="From the received body to the result.")
+
+    @classmethod
+    def of(cls, timing: Timing) -> "TimingAnswer":
+        return cls(
+            decode=_milliseconds(timing.decode),
+            queue=_milliseconds(timing.queue),
+            inference=_milliseconds(timing.inference),
+            postprocess=_milliseconds(timing.postprocess),
+            total=_milliseconds(timing.total),
+        )
+
+
+class InspectionAnswer(BaseModel):
+    """The result of one inspection."""
+
+    id: str = Field(description="Identifies this inspection; ids sort by time.")
+    part_id: str | None = Field(description="As given with the request.")
+    score: float = Field(description="How unlike the good parts the image is; higher is worse.")
+    threshold: float = Field(description="The part class's; a higher score fails.")
+    verdict: Verdict
+    p_value: float = Field(description="Share of good parts that score as high, in (0, 1].")
+    part_class: str
+    part_class_source: PartClassSource
+    unknown_part: bool = Field(description="The image is unlike every part the class was made from.")
+    regions: list[RegionAnswer] = Field(description="Where the part is suspicious, worst first; empty when it passes.")
+    heatmap: str | None = Field(description="The PNG asked for, in base64.")
+    heatmap_scale: float | None = Field(description="Of a map: value = pixel / 65535 * heatmap_scale.")
+    image: ImageAnswer
+    engine: EngineName
+    timing_ms: TimingAnswer
+
+    @classmethod
+    def of(cls, result: Result, id_: str, part_id: str | None, engine: EngineName) -> "InspectionAnswer":
+        inspection, heatmap = result.inspection, result.heatmap
+        return cls(
+            id=id_,
+            part_id=part_id,
+            score=inspection.score,
+            threshold=inspection.threshold,
+            verdict=inspection.verdict,
+            p_value=inspection.p_value,
+            part_class=inspection.part_class,
+            part_class_source=inspection.part_class_source,
+            unknown_part=inspection.unknown_part,
+            regions=[
+                RegionAnswer(x=r.x, y=r.y, width=r.width, height=r.height, area=r.area, peak=r.peak)
+                for r in inspection.regions
+            ],
+            heatmap=base64.b64encode(heatmap.png).decode() if heatmap else None,
+            heatmap_scale=heatmap.scale if heatmap else None,
+            image=ImageAnswer(width=result.width, height=result.height),
+            engine=engine,
+            timing_ms=TimingAnswer.of(result.timing),
+        )
+
+
+class PartClassAnswer(BaseModel):
+    """A part class the engine knows."""
+
+    name: str
+    threshold: float
+    false_reject_rate: float = Field(description="The share of good parts that fails at most, as promised.")
+    held_out: int = Field(description="Good images that the threshold comes from.")
+
+
+class EngineAnswer(BaseModel):
+    """The engine that is served."""
+
+    name: str
+    version: str
+    method: str
+    precision: str
+    backend: str | None = Field(description="The inference library; null until the engine is open.")
+    input: ImageInput
+    part_classes: list[PartClassAnswer]
+    metrics: dict[str, JsonValue] = Field(description="What was measured when the engine was built.")
+    created: datetime
+
+    @classmethod
+    def of(cls, manifest: Manifest, backend: str | None) -> "EngineAnswer":
+        return cls(
+            name=manifest.name,
+            version=manifest.version,
+            method=manifest.method,
+            precision=manifest.precision,
+            backend=backend,
+            input=manifest.input,
+            part_classes=[
+                PartClassAnswer(
+                    name=part.name,
+                    threshold=part.threshold,
+                    false_reject_rate=part.false_reject_rate,
+                    held_out=len(part.good_scores),
+                )
+                for part in manifest.part_classes
+            ],
+            metrics=manifest.metrics,
+            created=manifest.created,
+        )
+
+
+class HealthAnswer(BaseModel):
+    """The state of the service."""
+
+    status: Literal["ok", "unavailable"]
+    stage: str = Field(description="starting, opening the engine, warming up, ready, draining, failed or broken.")
+    reason: str | None = Field(description="Why, where the stage is failed or broken.")
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000.0, 3)

@@ -1,0 +1,170 @@
+"""The command line as a user meets it: one sentence and exit code 2 for bad input, and nothing half-written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_engines.cli import main
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and error of `build-engines` with these arguments."""
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["build-engines", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> object:
+    def check(*arguments: object) -> str:
+        code, _, error = call(capsys, *arguments)
+        assert code == 2
+        assert "Traceback" not in error
+        assert len(error.strip().splitlines()) == 1
+        return error
+
+    return check
+
+
+def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    commands = ("synth", "train", "quantize", "evaluate", "benchmark", "info", "lint", "export", "pretrain-teacher")
+    assert all(command in out for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "patchcore"], "--method 'patchcore' is not one of stfpm"),
+        (["--teacher", "vgg16"], "--teacher 'vgg16' is not one of"),
+        (["--teacher-weights", "/nowhere.pth"], "There is no teacher weights file /nowhere.pth"),
+        (["--teacher-weights", "procedural", "--teacher", "resnet18"], "resnet18_half, not a resnet18"),
+        (["--image-size", "100"], "--image-size"),
+        (["--held-out", "1.5"], "--held-out"),
+        (["--lr", "-1"], "--learning-rate"),
+        (["--epochs", "0"], "--epochs"),
+        (["--classes", "nut"], "no class 'nut'"),
+        (["--device", "tpu"], "--device 'tpu' is not one of"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_wrong_training_options(
+    refused: object, parts_folder: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    defaults = [] if "--teacher-weights" in options else ["--teacher-weights", "procedural"]
+    if "--teacher" in options and options[1] == "vgg16":
+        defaults = []
+    error = refused("train", "--data", parts_folder, "--out", tmp_path / "run", *defaults, *options)  # type: ignore[operator]
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision", "int4"], "--precision 'int4' is not one of fp32, fp16, bf16, int8"),
+        (["--mode", "qat"], "--mode 'qat' is not one of ptq"),
+        (["--calibration", "noise"], "is not one of train"),
+        (["--calibrator", "kl"], "is not one of minmax"),
+        (["--images", "1000"], "asks for 1000 training images and the run has 48"),
+        (["--false-reject", "0.01"], "needs at least 99 held-out good images per class, and there are 6"),
+        (["--false-reject", "2"], "not between 0 and 1"),
+        (["--name", "../x"], "--name '../x'"),
+        (["--version", "a b"], "--version 'a b'"),
+    ],
+)
+def test_wrong_quantization_options(
+    refused: object, run_folder: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    assert message in refused("quantize", run_folder, "--out", tmp_path / "engine", *options)  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_is_no_bundle_is_not_replaced(refused: object, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    assert "is no bundle" in refused("quantize", run_folder, "--out", tmp_path)  # type: ignore[operator]
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("command", ["info", "benchmark"])
+def test_missing_bundle(refused: object, tmp_path: Path, command: str) -> None:
+    assert "There is no bundle" in refused(command, tmp_path / "nothing")  # type: ignore[operator]
+
+
+def test_missing_run(refused: object, tmp_path: Path) -> None:
+    assert "There is no training run" in refused("quantize", tmp_path, "--out", tmp_path / "b")  # type: ignore[operator]
+
+
+def test_missing_arguments(refused: object) -> None:
+    assert "--data" in refused("train")  # type: ignore[operator]
+    assert "BUNDLE" in refused("info")  # type: ignore[operator]
+    assert "No such command" in refused("brew")  # type: ignore[operator]
+
+
+def test_evaluation_table_file_and_page(
+    capsys: pytest.CaptureFixture[str], bundle_folder: Path, parts_folder: Path, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    code, out, _ = call(capsys, "evaluate", bundle_folder, "--data", parts_folder, "--json", figures)
+    assert code == 0
+    assert "mean" in out
+    found = json.loads(figures.read_text())
+    assert found["mean"]["recognition"] == 1.0
+    assert found["mean"]["image_auroc"] > 0.7
+    assert all(0 <= part["pro"] <= 1 for part in found["classes"].values())
+    page = (tmp_path / "figures.html").read_text()
+    assert page.count("data:image/jpeg;base64,") > 0
+    assert "http" not in page.replace("https://www.w3.org", "")
+
+
+def test_evaluation_of_other_parts_is_refused(refused: object, bundle_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bolt" / "test" / "good").mkdir(parents=True)
+    error = refused("evaluate", bundle_folder, "--data", tmp_path)  # type: ignore[operator]
+    assert "none of the engine's part classes" in error
+
+
+def test_benchmark_gives_a_ratio_to_pytorch(
+    capsys: pytest.CaptureFixture[str], bundle_folder: Path, tmp_path: Path
+) -> None:
+    code, out, _ = call(capsys, "benchmark", bundle_folder, "--repeats", 10, "--json", tmp_path / "b.json")
+    assert code == 0
+    assert "PyTorch FP32 eager" in out
+    figures = json.loads((tmp_path / "b.json").read_text())
+    assert figures["ratio"] > 0
+    assert {"decode", "resize", "engine, batch 1", "engine, batch 8", "post-processing"} <= figures["stages"].keys()
+
+
+def test_export_writes_what_lint_takes(capsys: pytest.CaptureFixture[str], bundle_folder: Path, tmp_path: Path) -> None:
+    assert call(capsys, "export", bundle_folder, "--out", tmp_path / "a.onnx")[0] == 0
+    assert call(capsys, "lint", tmp_path / "a.onnx")[0] == 0
+    assert call(capsys, "lint", bundle_folder / "model.onnx")[0] == 0
+    code, out, error = call(capsys, "lint", bundle_folder / "model.onnx", "--form", "tensorrt")
+    assert code == 2
+    assert "build-engines export" in out
+    assert "breaks 30" in error
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no graph at all"])
+def test_lint_of_what_is_no_graph(refused: object, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert str(path) in refused("lint", path)  # type: ignore[operator]
+
+
+def test_bad_input_in_a_process_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "build_engines.cli", "info", "/nowhere"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is no bundle in /nowhere")

@@ -1,0 +1,83 @@
+"""Real parts, a real run and real bundles, built once a session by the project itself, small enough for seconds."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from build_engines.commands import quantize_run, train_run
+from build_engines.data.synthetic import generate
+
+IMAGE_SIZE = 128
+SHARED = Path(os.environ.get("UNISPECT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def console() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two part classes in MVTec AD layout: 30 good training images each, 6 good and 2 a defect to test."""
+    folder = tmp_path_factory.mktemp("data") / "parts"
+    generate(folder, classes=2, seed=3, train=30, test_good=6, test_per_defect=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(parts_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
+    """A finished STFPM run with the procedural teacher."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train_small(parts_folder, folder, console)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
+    """An INT8 bundle of the run."""
+    return quantize_small(run_folder, tmp_path_factory.mktemp("bundles") / "parts", "int8", console)
+
+
+@pytest.fixture(scope="session")
+def float_bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
+    """A float32 bundle of the same run."""
+    return quantize_small(run_folder, tmp_path_factory.mktemp("bundles") / "parts-fp32", "fp32", console)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights; tests that need it skip where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real data in {SHARED}; set UNISPECT_SHARED")
+    return SHARED
+
+
+def train_small(
+    data: Path, out: Path, console: Console, *, epochs: int = 6, resume: bool = False, seed: int = 0
+) -> None:
+    """Train on synthetic parts at 128 pixels in a few seconds."""
+    train_run(
+        data=data,
+        out=out,
+        method="stfpm",
+        classes=None,
+        teacher=None,
+        teacher_weights="procedural",
+        epochs=epochs,
+        batch_size=8,
+        learning_rate=0.2,
+        image_size=IMAGE_SIZE,
+        held_out=0.2,
+        seed=seed,
+        device="cpu",
+        resume=resume,
+        console=console,
+    )
+
+
+def quantize_small(run: Path, out: Path, precision: str, console: Console) -> Path:
+    """Write a bundle of a small run."""
+    quantize_run(run, out, precision, "ptq", "train", "minmax", None, None, None, "1", console)
+    return out

@@ -1,0 +1,91 @@
+"""Backends give the same numbers, and say why when they cannot."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines import bundle as bundles
+from engines.backends import RawResult, choose, open_backend
+from engines.bundle import Bundle
+from engines.errors import BackendError
+from engines.images import decode
+
+
+@pytest.fixture(scope="module")
+def batch(bundle_folder: Path, parts_folder: Path) -> np.ndarray:
+    size = bundles.load(bundle_folder).manifest.input
+    paths = sorted(parts_folder.glob("*/test/*/*.png"))[:5]
+    return np.stack([decode(path.read_bytes(), size.height, size.width).pixels for path in paths])
+
+
+def run(bundle: Bundle, backend: str, batch: np.ndarray) -> RawResult:
+    return open_backend(bundle.network, backend, threads=1).run(batch)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_shapes_are_as_the_manifest_says(bundle_folder: Path, batch: np.ndarray, backend: str, count: int) -> None:
+    bundle = bundles.load(bundle_folder)
+    outputs = bundle.manifest.outputs
+    result = run(bundle, backend, batch[:count])
+    assert result.maps.shape == (count, outputs.map_height, outputs.map_width)
+    assert result.scores.shape == (count,)
+    assert result.embeddings.shape == (count, outputs.embedding_size)
+    assert {result.maps.dtype, result.scores.dtype, result.embeddings.dtype} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(result.scores, result.maps.max(axis=(1, 2)), rtol=1e-6)
+
+
+def test_openvino_agrees_with_onnxruntime_in_float(float_bundle_folder: Path, batch: np.ndarray) -> None:
+    bundle = bundles.load(float_bundle_folder)
+    ours, reference = run(bundle, "openvino", batch), run(bundle, "onnxruntime", batch)
+    np.testing.assert_allclose(ours.maps, reference.maps, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(ours.embeddings, reference.embeddings, rtol=1e-4, atol=1e-5)
+
+
+def test_openvino_agrees_with_onnxruntime_in_int8(bundle_folder: Path, batch: np.ndarray) -> None:
+    """The noise between two runtimes on one INT8 graph: a value on the edge rounds to one integer or the next."""
+    bundle = bundles.load(bundle_folder)
+    ours, reference = run(bundle, "openvino", batch), run(bundle, "onnxruntime", batch)
+    error = np.abs(ours.maps - reference.maps).mean() / reference.maps.mean()
+    assert error < 0.03
+    np.testing.assert_allclose(ours.scores, reference.scores, rtol=0.1)
+
+
+def test_results_do_not_change_with_the_next_run(bundle_folder: Path, batch: np.ndarray) -> None:
+    backend = open_backend(bundles.load(bundle_folder).network, "openvino", threads=1)
+    first = backend.run(batch[:1])
+    kept = first.maps.copy()
+    backend.run(batch[1:2])
+    np.testing.assert_array_equal(first.maps, kept)
+
+
+def test_unknown_backend_is_refused(bundle_folder: Path) -> None:
+    with pytest.raises(BackendError, match="no backend 'cuda'"):
+        open_backend(bundles.load(bundle_folder).network, "cuda")
+
+
+def test_tensorrt_says_why_it_cannot(bundle_folder: Path) -> None:
+    with pytest.raises(BackendError, match="TensorRT cannot run"):
+        open_backend(bundles.load(bundle_folder).network, "tensorrt")
+
+
+def test_auto_is_openvino_where_tensorrt_is_not_usable() -> None:
+    assert choose() == "openvino"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_broken_network_is_refused(bundle_folder: Path, tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(BackendError, match="refuses"):
+        open_backend(dataclasses.replace(bundles.load(bundle_folder).network, path=path), backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_wrong_batch_is_an_error_and_the_next_one_runs(bundle_folder: Path, batch: np.ndarray, backend: str) -> None:
+    opened = open_backend(bundles.load(bundle_folder).network, backend, threads=1)
+    with pytest.raises(BackendError, match="failed on a batch"):
+        opened.run(batch[:, :, :, :1])
+    assert np.isfinite(opened.run(batch[:1]).scores).all()

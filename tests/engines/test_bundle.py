@@ -1,0 +1,93 @@
+"""A bundle loads whole and unaltered, or is refused with one sentence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engines import bundle as bundles
+from engines.errors import BundleError
+
+
+@pytest.fixture
+def copy(bundle_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+
+
+def edit(folder: Path, change: dict[str, object]) -> None:
+    path = folder / bundles.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
+def test_loads_and_records_what_it_was_made_of(bundle_folder: Path) -> None:
+    manifest = bundles.load(bundle_folder).manifest
+    assert manifest.method == "stfpm"
+    assert manifest.precision == "int8"
+    assert set(manifest.files) == {bundles.MODEL, bundles.GOLDEN}
+    assert manifest.data.held_out == {part.name: len(part.good_scores) for part in manifest.part_classes}
+    assert manifest.quantization is not None
+    assert manifest.quantization.float_layers == []
+    assert len(manifest.quantization.quantized_layers) == 30
+    assert manifest.teacher.weights == "procedural"
+    assert {"torch", "onnx", "openvino"} <= manifest.libraries.keys()
+    assert manifest.training["epochs"] == 6
+
+
+def test_thresholds_are_those_of_the_good_scores(bundle_folder: Path) -> None:
+    for part in bundles.load(bundle_folder).manifest.part_classes:
+        above = sum(score > part.threshold for score in part.good_scores)
+        assert above <= part.false_reject_rate * (len(part.good_scores) + 1)
+        assert part.pixel_threshold <= part.threshold
+
+
+@pytest.mark.parametrize("name", [bundles.MODEL, bundles.GOLDEN])
+def test_altered_file_is_refused(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{name} was altered"):
+        bundles.load(copy)
+
+
+def test_missing_file_is_refused(copy: Path) -> None:
+    (copy / bundles.MODEL).unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx is missing"):
+        bundles.load(copy)
+
+
+def test_edited_threshold_is_refused(copy: Path) -> None:
+    parts = json.loads((copy / bundles.MANIFEST).read_text())["part_classes"]
+    parts[0]["threshold"] *= 2
+    edit(copy, {"part_classes": parts})
+    with pytest.raises(BundleError, match="altered"):
+        bundles.load(copy)
+
+
+@pytest.mark.parametrize("version", [2, 99, "1", None])
+def test_other_schema_is_refused(copy: Path, version: object) -> None:
+    edit(copy, {"schema_version": version})
+    with pytest.raises(BundleError, match="schema version"):
+        bundles.load(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"bundle"', "{}", '{"schema_version": 1}'])
+def test_malformed_manifest_is_refused_in_one_sentence(copy: Path, text: str) -> None:
+    (copy / bundles.MANIFEST).write_text(text)
+    with pytest.raises(BundleError) as caught:
+        bundles.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_bundle_there(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="There is no bundle"):
+        bundles.load(tmp_path / "nothing")
+
+
+def test_file_outside_the_folder_is_refused(copy: Path) -> None:
+    bundle = bundles.load(copy)
+    outside = {**bundle.manifest.files, "../secret": bundles.FileRecord(size=1, sha256="0" * 64)}
+    path = copy / bundles.MANIFEST
+    path.write_text(bundle.manifest.model_copy(update={"files": outside}).sealed().model_dump_json())
+    with pytest.raises(BundleError, match="outside its folder"):
+        bundles.load(copy)
