@@ -63,7 +63,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Train one student for all part classes from good images."""
-    from build_engines.commands import train_run
+    from build_engines.commands.train import train_run
 
     train_run(
         data=data,
@@ -100,9 +100,21 @@ def quantize(
     version: Annotated[str, typer.Option(help="Engine version.")] = "1",
 ) -> None:
     """Quantize a run and write a bundle that a server can load."""
-    from build_engines.commands import quantize_run
+    from build_engines.commands.quantize import quantize_run
 
-    quantize_run(run, out, precision, mode, calibration, calibrator, images, false_reject, name, version, console)
+    quantize_run(
+        run,
+        out,
+        console=console,
+        precision=precision,
+        mode=mode,
+        calibration=calibration,
+        calibrator=calibrator,
+        images=images,
+        false_reject=false_reject,
+        name=name,
+        version=version,
+    )
 
 
 @app.command()
@@ -113,11 +125,12 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write the page here; beside --json when that is given.")] = None,
     threads: Threads = 0,
+    record: Annotated[bool, typer.Option("--record", help="Write the means into the bundle too.")] = False,
 ) -> None:
     """Measure accuracy on the test images, through the engine."""
-    from build_engines.commands import evaluate_bundle
+    from build_engines.commands.measure import evaluate_bundle
 
-    evaluate_bundle(bundle, data, backend, json, page, threads, console)
+    evaluate_bundle(bundle, data, backend, json, page, threads, record, console)
 
 
 @app.command()
@@ -132,7 +145,7 @@ def benchmark(
     json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
 ) -> None:
     """Measure speed stage by stage, beside the same network in PyTorch FP32 eager in the same run."""
-    from build_engines.commands import benchmark_bundle
+    from build_engines.commands.measure import benchmark_bundle
 
     benchmark_bundle(bundle, backend, image, repeats, threads, json, console)
 
@@ -140,7 +153,7 @@ def benchmark(
 @app.command()
 def info(bundle: BundleFolder) -> None:
     """Verify a bundle and say what is in it."""
-    from build_engines.commands import show_bundle
+    from build_engines.commands.inspect import show_bundle
 
     show_bundle(bundle, console)
 
@@ -153,7 +166,7 @@ def lint(
     ] = "auto",
 ) -> None:
     """Check an ONNX graph against the rules of TensorRT 8.5."""
-    from build_engines.commands import lint_file
+    from build_engines.commands.inspect import lint_file
 
     lint_file(file, form, console)
 
@@ -164,7 +177,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")],
 ) -> None:
     """Write a bundle's network in the form TensorRT takes: float32 weights before Q/DQ."""
-    from build_engines.commands import export_bundle
+    from build_engines.commands.inspect import export_bundle
 
     export_bundle(bundle, out, console)
 
@@ -172,7 +185,7 @@ def export(
 @app.command()
 def pretrain_teacher(
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write.")],
-    images: Annotated[int, typer.Option(min=1000, help="Generated images to train on.")] = 150_000,
+    images: Annotated[int, typer.Option(min=1000, help="Generated images to train on.")] = 300_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train the procedural teacher on generated textures and shapes, as the shipped one was."""

@@ -59,30 +59,15 @@ def _engine(folder: Path) -> Path:
 
 def _build(folder: Path, engine: Path) -> None:
     # Torch takes seconds to import, and a second demo does not need it.
-    from build_engines.commands import quantize_run, train_run
+    from build_engines.commands.quantize import quantize_run
+    from build_engines.commands.train import train_run
     from build_engines.data.synthetic import generate
 
     parts, run = folder / "parts", folder / "run"
     if not parts.exists():
         generate(parts, classes=CLASSES, seed=0)
-    train_run(
-        data=parts,
-        out=run,
-        method="stfpm",
-        classes=None,
-        teacher=None,
-        teacher_weights="procedural",
-        epochs=EPOCHS,
-        batch_size=None,
-        learning_rate=None,
-        image_size=256,
-        held_out=0.2,
-        seed=0,
-        device="auto",
-        resume=True,
-        console=console,
-    )
-    quantize_run(run, engine, "int8", "ptq", "train", "minmax", None, None, "demo", "1", console)
+    train_run(data=parts, out=run, teacher_weights="procedural", epochs=EPOCHS, resume=True, console=console)
+    quantize_run(run, engine, console=console)
 
 
 @contextmanager
@@ -114,7 +99,7 @@ def _wait_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> No
             last = log.read_text().strip().splitlines()[-1:] or ["no message"]
             raise UnispectError(f"The server stopped: {last[0]}")
         try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5):  # noqa: S310 - our own server
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
@@ -141,7 +126,7 @@ def _inspect(address: str, folder: Path) -> None:
 def _post(url: str, path: Path, accept: str) -> bytes:
     headers = {"Content-Type": "image/png", "Accept": accept}
     request = urllib.request.Request(url, path.read_bytes(), headers)  # noqa: S310 - our own server
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - as above
         return bytes(response.read())
 
 

@@ -45,10 +45,14 @@ def threshold(scores: NDArray[np.floating], rate: float) -> float:
     if n == 0 or rejected < 1:
         raise ScoringError(
             f"A false-reject rate of {rate:g} needs at least {images_needed(rate)} held-out good images per class, "
-            f"and there are {n}; add good images or ask for {attainable_rate(n):.4f} or more."
+            f"and there are {n}; add good images or ask for {_rounded_up(attainable_rate(n))} or more."
         )
     rank = n + 1 - rejected
     return float(np.partition(scores, rank - 1)[rank - 1])
+
+
+def _rounded_up(rate: float) -> str:
+    return f"{math.ceil(rate * 1e4) / 1e4:.4f}"
 
 
 def p_value(sorted_scores: NDArray[np.floating], score: float) -> float:

@@ -44,19 +44,21 @@ def folder_atomic(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     scratch.chmod(0o755)
+    old = scratch.with_name(scratch.name + ".old")
     try:
         yield scratch
         for file in scratch.rglob("*"):
             if file.is_file():
                 _sync(file)
         _sync_folder(scratch)
-        old = scratch.with_name(scratch.name + ".old")
         if target.exists():
             target.replace(old)
         scratch.replace(target)
         _sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not target.exists():
+            old.replace(target)
         shutil.rmtree(scratch, ignore_errors=True)
         raise
 

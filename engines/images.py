@@ -93,7 +93,8 @@ def read_header(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Header:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height, format_ = image.width, image.height, str(image.format)
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            # Of a TIFF, Pillow tells the upright size by itself.
+            turned = format_ != "TIFF" and image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except UnidentifiedImageError as error:
         if known := _signature(data):
             raise UndecodableImage(f"The {known} header is truncated or broken; send the whole file.") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from build_engines.commands import quantize_run, train_run
+from build_engines.commands.quantize import quantize_run
+from build_engines.commands.train import train_run
 from build_engines.data.synthetic import generate
 
 IMAGE_SIZE = 128
@@ -61,15 +62,11 @@ def train_small(
     train_run(
         data=data,
         out=out,
-        method="stfpm",
-        classes=None,
-        teacher=None,
         teacher_weights="procedural",
         epochs=epochs,
         batch_size=8,
         learning_rate=0.2,
         image_size=IMAGE_SIZE,
-        held_out=0.2,
         seed=seed,
         device="cpu",
         resume=resume,
@@ -79,5 +76,5 @@ def train_small(
 
 def quantize_small(run: Path, out: Path, precision: str, console: Console) -> Path:
     """Write a bundle of a small run."""
-    quantize_run(run, out, precision, "ptq", "train", "minmax", None, None, None, "1", console)
+    quantize_run(run, out, precision=precision, console=console)
     return out

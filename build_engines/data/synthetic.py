@@ -109,7 +109,8 @@ def render(
     else:
         DAMAGES[defect](rng, whole)
         seen = _exposed(whole, camera, size)
-    mask = (np.abs(seen - clean).max(axis=2) > _VISIBLE).astype(np.uint8) * np.uint8(255)
+    change = cv2.absdiff(seen, clean)
+    mask = (np.maximum.reduce(cv2.split(change)) > _VISIBLE).astype(np.uint8) * np.uint8(255)
     return _sensed(seen, camera, np.random.default_rng([*key, 3])), mask
 
 
@@ -153,7 +154,7 @@ def _exposed(part: Artwork, camera: _Camera, size: int) -> Field:
     small = np.asarray(cv2.resize(ground, (size, size), interpolation=cv2.INTER_AREA), np.float32)
     x, y = draw.coordinates(size)
     light = camera.exposure * (1 + camera.fall[0] * x + camera.fall[1] * y - 0.06 * (x * x + y * y))
-    return np.asarray(np.clip(small * light[..., None], 0.0, 1.0) ** 0.8, np.float32)
+    return np.asarray(cv2.pow(np.clip(small * light[..., None], 0.0, 1.0), 0.8), np.float32)
 
 
 def _posed(field: Field, matrix: NDArray[np.float64]) -> Field:
@@ -170,5 +171,5 @@ def _sensed(image: Field, camera: _Camera, rng: np.random.Generator) -> NDArray[
 
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1])
     path.write_bytes(encoded.tobytes())

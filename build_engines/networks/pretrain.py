@@ -72,7 +72,7 @@ def pretrain_teacher(
     out: Path,
     images: int = 300_000,
     seed: int = 0,
-    batch_size: int = 128,
+    batch_size: int = 64,
     learning_rate: float = 4e-3,
     workers: int = 1,
 ) -> float:

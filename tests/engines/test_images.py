@@ -1,4 +1,4 @@
-"""Decoding: every kind of picture a camera or a program writes comes out upright, RGB and alike; the rest is refused."""
+"""Decoding: every kind of picture that a camera writes comes out upright and as RGB; the rest is refused."""
 
 import csv
 import io
@@ -71,14 +71,15 @@ def test_colours_come_out_as_rgb(format_: str, options: dict[str, object], toler
     assert difference(decoded.pixels, scene()) <= tolerance
 
 
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured(orientation: int) -> None:
+def test_orientation_is_honoured(format_: str, orientation: int) -> None:
     upright = Image.fromarray(scene())
     turn = UNDO_ORIENTATION[orientation]
     stored = upright if turn is None else upright.transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded = decode(saved(stored, "JPEG", quality=95, exif=exif), 200, 300)
+    decoded = decode(saved(stored, format_, quality=95, exif=exif), 200, 300)
     assert (decoded.width, decoded.height) == (300, 200)
     assert difference(decoded.pixels, scene()) < 2.5
 
@@ -124,9 +125,9 @@ def test_palette_and_bilevel_png() -> None:
     assert np.array_equal(decode(saved(bilevel, "PNG"), 200, 300).pixels[..., 0], np.asarray(bilevel.convert("L")))
 
 
-@pytest.mark.parametrize("format_", ["PNG", "TIFF", "WEBP"])
-def test_alpha_is_dropped(format_: str) -> None:
-    rgba = np.dstack([scene(), np.full((200, 300), 128, np.uint8)])
+@pytest.mark.parametrize(("format_", "alpha"), [("PNG", 128), ("PNG", 0), ("WEBP", 128), ("TIFF", 255)])
+def test_alpha_is_dropped(format_: str, alpha: int) -> None:
+    rgba = np.dstack([scene(), np.full((200, 300), alpha, np.uint8)])
     options = {"lossless": True, "exact": True} if format_ == "WEBP" else {}
     decoded = decode(saved(Image.fromarray(rgba), format_, **options), 200, 300)
     assert difference(decoded.pixels, scene()) <= 0.5
@@ -155,7 +156,7 @@ def test_a_garbage_exif_block_does_not_spoil_a_jpeg() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(2400, 1800), (1100, 1030), (515, 520)])
 def test_reduced_jpeg_decode_is_close_to_the_full_one(width: int, height: int) -> None:
-    noise = np.random.default_rng(0).normal(0, 8, (height, width, 1))
+    noise = np.random.default_rng(0).normal(0, 4, (height, width, 1))
     detailed = np.clip(scene(width, height) + noise, 0, 255).astype(np.uint8)
     data = saved(Image.fromarray(detailed), "JPEG", quality=90)
     full = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]

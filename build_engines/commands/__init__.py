@@ -1,0 +1,1 @@
+"""What the commands of `build-engines` do, once their arguments are read. All raise UnispectError."""

@@ -1,0 +1,71 @@
+"""`build-engines info`, `lint` and `export`."""
+
+from pathlib import Path
+from typing import get_args
+
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+from build_engines import lint
+from build_engines.commands.options import choose
+from build_engines.errors import GraphError
+from build_engines.export import for_tensorrt
+from engines import bundle as bundles
+from engines.bundle import MANIFEST
+from engines.files import write_atomic
+
+
+def show_bundle(folder: Path, console: Console) -> None:
+    """Verify a bundle and print it. Raises BundleError."""
+    manifest = bundles.load(folder).manifest
+    size = sum(record.size for record in manifest.files.values())
+    console.print(
+        f"{manifest.name} {manifest.version}: {manifest.method}, {manifest.precision}, "
+        f"{manifest.input.width}x{manifest.input.height}, teacher {manifest.teacher.architecture} "
+        f"({manifest.teacher.weights}), {size / 1e6:.1f} MB, made {manifest.created:%Y-%m-%d %H:%M} UTC"
+    )
+    table = Table("Part class", "Training", "Held out", "Threshold", "False-reject rate")
+    for part in manifest.part_classes:
+        counts = (str(manifest.data.train[part.name]), str(manifest.data.held_out[part.name]))
+        table.add_row(part.name, *counts, f"{part.threshold:.4g}", f"{part.false_reject_rate:.2%}")
+    console.print(table)
+    if manifest.quantization:
+        used = manifest.quantization
+        console.print(
+            f"{used.mode.upper()}: {len(used.quantized_layers)} convolutions in INT8, {used.calibrator} ranges of "
+            f"{used.images} images ({used.calibration})"
+        )
+    for name, figures in manifest.metrics.items():
+        console.print(f"{name}: {figures}", highlight=False)
+
+
+def lint_file(file: Path, form: str, console: Console) -> None:
+    """Print all problems of a graph. Raises GraphError where there are any."""
+    choose("form", form, ("auto", *get_args(lint.Form)))
+    model = _read_onnx(file)
+    beside = (file.parent / MANIFEST).is_file()
+    chosen: lint.Form = ("bundle" if beside else "tensorrt") if form == "auto" else form  # type: ignore[assignment]
+    problems = lint.lint(model, chosen)
+    for problem in problems:
+        console.print(problem, highlight=False, markup=False)
+    if problems:
+        raise GraphError(f"{file} breaks {len(problems)} of TensorRT 8.5's rules (form: {chosen}).")
+    console.print(f"{file} keeps TensorRT 8.5's rules (form: {chosen}).")
+
+
+def export_bundle(folder: Path, out: Path, console: Console) -> None:
+    """Write TensorRT's form. Raises BundleError or GraphError."""
+    model = for_tensorrt(_read_onnx(bundles.load(folder).network.path))
+    lint.require(model, "tensorrt")
+    write_atomic(out, model.SerializeToString())
+    console.print(f"Wrote {out}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _read_onnx(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except FileNotFoundError as error:
+        raise GraphError(f"There is no file {path}; give an ONNX file.") from error
+    except Exception as error:  # protobuf's DecodeError has moved between its versions.
+        raise GraphError(f"{path} is no ONNX file ({error}).") from error
