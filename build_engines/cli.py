@@ -55,7 +55,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The method's own when not given.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="The method's own when not given.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Largest learning rate; the method's own when not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; the method's own when not given.")] = None,
     image_size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 256,
     held_out: Annotated[float, typer.Option(help="Share of good images kept for model choice and thresholds.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -93,6 +93,9 @@ def quantize(
     calibration: Annotated[str, typer.Option(help="Calibration images: train.")] = "train",
     calibrator: Annotated[str, typer.Option(help="minmax.")] = "minmax",
     images: Annotated[int | None, typer.Option(min=1, help="Calibration images; 128, or all where fewer.")] = None,
+    equalization: Annotated[
+        float, typer.Option(min=0, max=1, help="Strength of cross-layer equalization; 0 leaves it out.")
+    ] = 0.5,
     false_reject: Annotated[
         float | None, typer.Option(help="Target false-reject rate; 0.01, or the smallest attainable, when not given.")
     ] = None,
@@ -111,6 +114,7 @@ def quantize(
         calibration=calibration,
         calibrator=calibrator,
         images=images,
+        equalization=equalization,
         false_reject=false_reject,
         name=name,
         version=version,

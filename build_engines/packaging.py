@@ -18,8 +18,8 @@ from build_engines.errors import DataError
 from build_engines.export import store_weights_as, to_onnx
 from build_engines.libraries import versions
 from build_engines.networks.inspection import InspectionNetwork
-from build_engines.quantization import qdq
-from build_engines.quantization.calibration import calibrate
+from build_engines.quantization import equalization, qdq
+from build_engines.quantization.calibration import calibrate, channel_ranges
 from build_engines.training import build_method
 from engines import bundle, conformal
 from engines.backends import Backend, RawResult, open_backend
@@ -43,6 +43,7 @@ class QuantizeSettings:
         calibration: where calibration images come from.
         calibrator: how ranges are chosen, one of `CALIBRATORS`.
         images: number of calibration images.
+        equalization: strength in [0, 1] of cross-layer equalization; 0 leaves it out.
         false_reject_rate: target in (0, 1); None for 1 %, or the smallest attainable where that is more.
     """
 
@@ -50,6 +51,7 @@ class QuantizeSettings:
     calibration: str = "train"
     calibrator: str = "minmax"
     images: int = 128
+    equalization: float = equalization.STRENGTH
     false_reject_rate: float | None = None
 
 
@@ -153,12 +155,16 @@ def _quantize(
         return model, None
     placement = qdq.place(floating)
     pictures = images.calibration(settings.images, seed)
+    if settings.equalization:
+        ranges = channel_ranges(floating, placement.tensors, pictures)
+        floating = equalization.equalize(floating, ranges, settings.equalization)
     scales = calibrate(floating, placement.tensors, pictures, settings.calibrator)
     return qdq.insert(floating, placement, scales), Quantization(
         mode="ptq",
         calibration=settings.calibration,
         calibrator=settings.calibrator,
         images=settings.images,
+        equalization=settings.equalization,
         activation_scales={name: float(scale) for name, scale in scales.items()},
         quantized_layers=list(placement.layers),
         float_layers=[],

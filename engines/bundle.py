@@ -100,12 +100,18 @@ class DataFingerprint(_Part):
 
 
 class Quantization(_Part):
-    """How the INT8 network was made: which tensors are quantized, with which scale."""
+    """How the INT8 network was made: which tensors are quantized, with which scale.
+
+    Attributes:
+        images: calibration images.
+        equalization: strength of cross-layer equalization before quantizing; 0 is none.
+    """
 
     mode: Literal["ptq"]
     calibration: str
     calibrator: str
     images: int = Field(gt=0)
+    equalization: float = Field(ge=0, le=1)
     activation_scales: dict[str, Finite]
     quantized_layers: list[str]
     float_layers: list[str]

@@ -34,7 +34,7 @@ def show_bundle(folder: Path, console: Console) -> None:
         used = manifest.quantization
         console.print(
             f"{used.mode.upper()}: {len(used.quantized_layers)} convolutions in INT8, {used.calibrator} ranges of "
-            f"{used.images} images ({used.calibration})"
+            f"{used.images} images ({used.calibration}), equalization {used.equalization:g}"
         )
     for name, figures in manifest.metrics.items():
         console.print(f"{name}: {figures}", highlight=False)

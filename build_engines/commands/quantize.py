@@ -10,6 +10,7 @@ from build_engines.commands.inspect import show_bundle
 from build_engines.commands.options import ArgumentError, choose
 from build_engines.packaging import QuantizeSettings, package
 from build_engines.quantization.calibration import CALIBRATORS
+from build_engines.quantization.equalization import STRENGTH
 from engines import bundle as bundles
 from engines.bundle import MANIFEST, Precision
 from engines.conformal import DEFAULT_FALSE_REJECT_RATE, images_needed
@@ -27,6 +28,7 @@ def quantize_run(
     calibration: str = "train",
     calibrator: str = "minmax",
     images: int | None = None,
+    equalization: float = STRENGTH,
     false_reject: float | None = None,
     name: str | None = None,
     version: str = "1",
@@ -52,6 +54,7 @@ def quantize_run(
         calibration=calibration,
         calibrator=calibrator,
         images=images or min(CALIBRATION_IMAGES, available),
+        equalization=equalization,
         false_reject_rate=false_reject,
     )
     bundle = package(run_folder, settings, out, named, version)

@@ -10,7 +10,7 @@ from build_engines.networks.resnet import ResNetTrunk
 
 
 class OptimizerSettings(BaseModel):
-    """Optimiser and schedule of a method's paper; `learning_rate` is the schedule's largest."""
+    """Optimiser of a method's paper, at a constant learning rate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,7 +1,7 @@
 """Scales of activations, from what they do on calibration images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -57,6 +57,29 @@ def calibrate(
         images: uint8 [N, H, W, 3].
         calibrator: one of `CALIBRATORS`.
     """
+    observers = {name: CALIBRATORS[calibrator]() for name in tensors}
+    for batch in activations(model, tensors, images, "Calibration"):
+        for name, values in batch.items():
+            observers[name].observe(values)
+    return {name: np.float32(max(seen.range(), _SMALLEST_RANGE) / LARGEST) for name, seen in observers.items()}
+
+
+def channel_ranges(
+    model: ModelProto, tensors: Sequence[str], images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude of each channel [C] of each activation [N, C, H, W], over all images."""
+    largest: dict[str, NDArray[np.float32]] = {}
+    for batch in activations(model, tensors, images, "Channel ranges"):
+        for name, values in batch.items():
+            seen = np.abs(values).max(axis=(0, 2, 3))
+            largest[name] = np.maximum(largest[name], seen) if name in largest else seen
+    return largest
+
+
+def activations(
+    model: ModelProto, tensors: Sequence[str], images: NDArray[np.uint8], what: str
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Run a graph in float32 and give the named tensors, a batch at a time. Shows progress."""
     watched = ModelProto()
     watched.CopyFrom(model)
     known = {output.name for output in watched.graph.output}
@@ -64,12 +87,6 @@ def calibrate(
     options = ort.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    observers = {name: CALIBRATORS[calibrator]() for name in tensors}
-    for batch in track(list(_batches(images)), "Calibration"):
-        for name, values in zip(tensors, session.run(list(tensors), {INPUT: batch}), strict=True):
-            observers[name].observe(values)
-    return {name: np.float32(max(seen.range(), _SMALLEST_RANGE) / LARGEST) for name, seen in observers.items()}
-
-
-def _batches(images: NDArray[np.uint8]) -> Iterable[NDArray[np.uint8]]:
-    return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+    for start in track(range(0, len(images), _BATCH), what):
+        values = session.run(list(tensors), {INPUT: images[start : start + _BATCH]})
+        yield dict(zip(tensors, values, strict=True))
