@@ -12,14 +12,18 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from engines import bundle as bundles
+from engines import heatmap
 from engines.errors import BundleError, UnispectError
+from engines.images import decode_original
 
 CLASSES = 4
-EPOCHS = 16
+EPOCHS = 32
 _READY_SECONDS = 60.0
 
 console = Console(highlight=False)
@@ -112,15 +116,34 @@ def _inspect(address: str, folder: Path) -> None:
     good = min((part_class / "test" / "good").iterdir())
     defect = next(path for path in sorted((part_class / "test").iterdir()) if path.name != "good")
     for title, path in (("A good part", good), ("A defective part", min(defect.iterdir()))):
-        answer = json.loads(_post(f"{address}/v1/inspections", path, "application/json"))
+        answer = _judge(address, path)
         console.print(
             f"{title} ({path}): [bold]{answer['verdict']}[/bold], score {answer['score']:.4g}, "
             f"threshold {answer['threshold']:.4g}, p-value {answer['p_value']:.3f}, "
             f"recognised as {answer['part_class']}, {answer['timing_ms']['total']:.1f} ms"
         )
-    heatmap = folder / "heatmap.png"
-    heatmap.write_bytes(_post(f"{address}/v1/inspections", path, "image/png"))
-    console.print(f"Heatmap of the defective part: {heatmap}")
+    heatmaps = folder / "heatmaps.png"
+    heatmaps.write_bytes(_heatmaps(address, parts))
+    console.print(f"Defects it found, and their heatmaps: {heatmaps}")
+
+
+def _heatmaps(address: str, parts: Path) -> bytes:
+    """A PNG: of each class the first defective part that fails, and below it the same with its heatmap."""
+    columns = []
+    for index, part_class in enumerate(sorted(path for path in parts.iterdir() if path.is_dir())):
+        defects = sorted(path for path in (part_class / "test").iterdir() if path.name != "good")
+        # Each class begins with another defect, so that the picture shows several.
+        turned = [*defects[index % len(defects) :], *defects[: index % len(defects)]]
+        paths = [path for defect in turned for path in sorted(defect.iterdir())]
+        path = next((path for path in paths if _judge(address, path)["verdict"] == "fail"), paths[0])
+        pictures = (path.read_bytes(), _post(f"{address}/v1/inspections", path, "image/png"))
+        columns.append(np.concatenate([decode_original(picture, heatmap.MAX_OVERLAY_SIDE) for picture in pictures]))
+    return heatmap.encode_png(np.concatenate(columns, axis=1))
+
+
+def _judge(address: str, path: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(_post(f"{address}/v1/inspections", path, "application/json"))
+    return answer
 
 
 def _post(url: str, path: Path, accept: str) -> bytes:

@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -32,14 +31,6 @@ class TargetStore:
         self._caches: list[NDArray[np.float16]] | None = None
         if device.type == "cpu":
             self._fill(folder, pixels)
-
-    def __enter__(self) -> "TargetStore":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._caches = None
 
     def get(self, index: NDArray[np.intp], images: Tensor) -> tuple[Tensor, ...]:
         """Targets of the images at `index`; `images` are the same, normalised [N, 3, H, W], on the run's device."""

@@ -110,8 +110,8 @@ def train(folder: Path, record: run.RunRecord, resume: bool) -> run.RunRecord:
     fabric.launch()
     images = _read(record)
     method = build_method(record)
-    with TargetStore(folder, fabric.device, method, images.pixels) as store:
-        return _Trainer(folder, record, fabric, method, images, store).run(resume)
+    store = TargetStore(folder, fabric.device, method, images.pixels)
+    return _Trainer(folder, record, fabric, method, images, store).run(resume)
 
 
 def _read(record: run.RunRecord) -> GoodImages:

@@ -11,6 +11,7 @@ from build_engines.commands.train import train_run
 from build_engines.data.synthetic import generate
 
 IMAGE_SIZE = 128
+EPOCHS = 20
 SHARED = Path(os.environ.get("UNISPECT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -56,7 +57,7 @@ def shared() -> Path:
 
 
 def train_small(
-    data: Path, out: Path, console: Console, *, epochs: int = 6, resume: bool = False, seed: int = 0
+    data: Path, out: Path, console: Console, *, epochs: int = EPOCHS, resume: bool = False, seed: int = 0
 ) -> None:
     """Train on synthetic parts at 128 pixels in a few seconds."""
     train_run(

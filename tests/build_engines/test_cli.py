@@ -120,7 +120,7 @@ def test_evaluation_table_file_and_page(
     assert "mean" in out
     found = json.loads(figures.read_text())
     assert found["mean"]["recognition"] == 1.0
-    assert found["mean"]["image_auroc"] > 0.7
+    assert found["mean"]["image_auroc"] > 0.6
     assert all(0 <= part["pro"] <= 1 for part in found["classes"].values())
     page = (tmp_path / "figures.html").read_text()
     assert page.count("data:image/jpeg;base64,") > 0

@@ -171,7 +171,7 @@ def test_reduction_with_axes_as_input_is_seen() -> None:
     """From opset 18 on; TensorRT 8.5 reduces over all axes without an error."""
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 4, 4, 3])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 4, 4])
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),

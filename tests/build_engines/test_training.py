@@ -11,12 +11,12 @@ from build_engines import run
 from build_engines.data.folder import find_parts
 from build_engines.errors import RunError
 from build_engines.training import split_parts
-from tests.conftest import train_small
+from tests.conftest import EPOCHS, train_small
 
 
 def test_a_run_records_what_it_did(run_folder: Path) -> None:
     record = run.load_finished(run_folder)
-    assert len(record.history) == 6
+    assert len(record.history) == EPOCHS
     losses = [epoch.held_out_loss for epoch in record.history]
     assert record.best_epoch == losses.index(min(losses)) + 1
     assert record.history[-1].train_loss < record.history[0].train_loss
@@ -43,7 +43,7 @@ def test_an_interrupted_run_resumes_to_the_same_student(
         patch.setattr(_Trainer, "_epoch", stop_at_third)
         train_small(parts_folder, tmp_path / "run", console)
     assert len(run.load(tmp_path / "run").history) == 3
-    with pytest.raises(RunError, match="3 of 6 epochs"):
+    with pytest.raises(RunError, match="3 of 20 epochs"):
         run.load_finished(tmp_path / "run")
     train_small(parts_folder, tmp_path / "run", console, resume=True)
     resumed, straight = load_file(tmp_path / "run" / run.STUDENT), load_file(run_folder / run.STUDENT)
@@ -55,7 +55,7 @@ def test_a_finished_run_is_not_overwritten(parts_folder: Path, run_folder: Path,
         train_small(parts_folder, run_folder, console)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 7}, {"seed": 1}])
+@pytest.mark.parametrize("change", [{"epochs": EPOCHS + 1}, {"seed": 1}])
 def test_resume_with_other_settings_is_refused(
     parts_folder: Path, run_folder: Path, console: Console, change: dict[str, int]
 ) -> None:

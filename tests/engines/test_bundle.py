@@ -8,6 +8,7 @@ import pytest
 
 from engines import bundle as bundles
 from engines.errors import BundleError
+from tests.conftest import EPOCHS
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_loads_and_records_what_it_was_made_of(bundle_folder: Path) -> None:
     assert len(manifest.quantization.quantized_layers) == 30
     assert manifest.teacher.weights == "procedural"
     assert {"torch", "onnx", "openvino"} <= manifest.libraries.keys()
-    assert manifest.training["epochs"] == 6
+    assert manifest.training["epochs"] == EPOCHS
 
 
 def test_thresholds_are_those_of_the_good_scores(bundle_folder: Path) -> None:
