@@ -19,7 +19,10 @@ from engines.detector import Detector
 from engines.images import PartImage, decode_reduced, read_header, resize
 
 BATCHES = (1, 2, 4, 8)
-_WARM_UP = 5
+# Stages take turns in blocks: each finds the caches and the threads as its own calls leave them, as in service, and a
+# busy moment of the machine still meets all alike.
+_BLOCK = 10
+_WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Figures:
 
 
 def benchmark(detector: Detector, data: bytes, repeats: int, threads: int = 0) -> Figures:
-    """Time every stage `repeats` times, interleaved, so that a busy moment of the machine meets all alike.
+    """Time every stage `repeats` times, in turn.
 
     Args:
         detector: opened on the backend to be measured.
@@ -72,7 +75,7 @@ def benchmark(detector: Detector, data: bytes, repeats: int, threads: int = 0) -
         "post-processing": (1, lambda: detector.judge(result, 0, image)),
         "PyTorch FP32 eager, batch 1": (1, lambda: eager(pixels)),
     }
-    times = _interleaved({name: call for name, (_, call) in stages.items()}, repeats)
+    times = _in_turn({name: call for name, (_, call) in stages.items()}, repeats)
     measured = {name: _stage(times[name], images) for name, (images, _) in stages.items()}
     ratio = measured["engine, batch 1"].median / measured["PyTorch FP32 eager, batch 1"].median
     return Figures(measured, ratio, torch.get_num_threads())
@@ -95,16 +98,16 @@ def _eager(bundle: Bundle) -> Callable[[torch.Tensor], object]:
     return torch.inference_mode()(InspectionNetwork(method).eval())
 
 
-def _interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
-    for call in calls.values():
-        for _ in range(_WARM_UP):
-            call()
+def _in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in track(range(repeats), "Benchmark"):
+    for start in track(range(0, repeats, _BLOCK), "Benchmark"):
         for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - began)
+            for _ in range(_WARM_UP):
+                call()
+            for _ in range(min(_BLOCK, repeats - start)):
+                began = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - began)
     return {name: np.array(seconds) * 1e3 for name, seconds in times.items()}
 
 

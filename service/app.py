@@ -57,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # Prometheus is the way here; looking for OpenTelemetry providers costs every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         redirect_slashes=False,
         middleware=[
             Middleware(RequestRecords, metrics=metrics),

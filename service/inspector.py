@@ -76,6 +76,7 @@ class Inspector:
     ) -> None:
         self.bundle = bundle
         self.backend_name: str | None = None
+        self.engine_name: dict[str, str] = {}
         self._open_arguments = (bundle, backend, threads, cache_dir)
         self._max_queue = max_queue
         self._max_pixels = max_pixels
@@ -174,6 +175,7 @@ class Inspector:
             self._health = Health(Stage.OPENING)
             self._detector = Detector.open(*self._open_arguments)
             self.backend_name = self._detector.backend.name
+            self.engine_name = self._describe(self.backend_name)
             self._health = Health(Stage.WARMING_UP)
             score = self._detector.check_golden()
         except Exception as error:
@@ -191,6 +193,15 @@ class Inspector:
             score,
         )
         return True
+
+    def _describe(self, backend: str) -> dict[str, str]:
+        manifest = self.bundle.manifest
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "precision": manifest.precision,
+            "backend": backend,
+        }
 
     def _infer(self, job: _Job) -> None:
         if not self._health.live:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from engines.bundle import Manifest
 from engines.heatmap import MAX_OVERLAY_SIDE, SCALE_KEY
+from service.answers import InspectionAnswer
 from tests.service.conftest import RAW, encode
 from tests.service.running import RunningServer
 
@@ -180,3 +181,10 @@ def test_sixteen_at_once_get_each_their_own_result(server: RunningServer, pictur
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda data: inspect(server, data).json(), chosen))
     assert [answer["score"] for answer in answers] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("heatmap", ["none", "map", "overlay"])
+def test_the_answer_is_what_the_api_documents(server: RunningServer, alien: bytes, heatmap: str) -> None:
+    answer = inspect(server, alien, heatmap=heatmap)
+    model = InspectionAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+    assert model.model_dump(mode="json") == answer.json()
