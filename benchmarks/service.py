@@ -67,9 +67,9 @@ def start(bundle: Path, data: Path) -> tuple[float, subprocess.Popen[bytes], int
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = ["--bundle", str(bundle), "--data-dir", str(data), "--port", str(port), "--log-level", "warning"]
+    flags = ["--bundle", str(bundle), "--data-dir", str(data), "--port", str(port)]
     began = time.perf_counter()
-    server = subprocess.Popen([sys.executable, "-m", "service", *flags])
+    server = subprocess.Popen([sys.executable, "-m", "service", *flags], stderr=subprocess.DEVNULL)
     while time.perf_counter() - began < 60:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
