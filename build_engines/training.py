@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from build_engines.plots import plot_curve
 from build_engines.precision import mixed_precision
 from build_engines.targets import TargetStore
 from engines.bundle import DataFingerprint
-from engines.files import write_atomic
+from engines.files import replace_synced, write_atomic
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,9 @@ class _Trainer:
         self.method.mark_forward_method("loss")
 
     def run(self, resume: bool) -> run.RunRecord:
-        state = {"student": self.student, "optimizer": self.optimizer}
         checkpoint = self.folder / run.CHECKPOINT
-        if resume and checkpoint.is_file():
-            self.fabric.load(checkpoint, state, weights_only=True)
+        if resume:
+            self._restore(checkpoint)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns) as progress:
             done = len(self.record.history)
@@ -159,12 +159,28 @@ class _Trainer:
             )
             for epoch in range(done, self.record.settings.epochs):
                 self._epoch(epoch, progress, task)
-                _save_checkpoint(self.fabric, checkpoint, state)
+                scratch = checkpoint.with_suffix(".tmp")
+                self.fabric.save(scratch, self._state())
+                replace_synced(scratch, checkpoint)
                 run.save(self.folder, self.record)
                 plot_curve(self.folder / run.CURVE, self.record)
                 if not progress.console.is_terminal:
                     progress.console.print(_summary(self.record), highlight=False)
         return self.record
+
+    def _state(self) -> dict[str, Any]:
+        history = [epoch.model_dump() for epoch in self.record.history]
+        progress = {"history": history, "best_epoch": self.record.best_epoch, "seconds": self.record.seconds}
+        return {"student": self.student, "optimizer": self.optimizer, "progress": progress}
+
+    def _restore(self, checkpoint: Path) -> None:
+        """The checkpoint alone says how far a run is: the power can fail between it and the record."""
+        progress: dict[str, Any] = {"history": [], "best_epoch": 0, "seconds": 0.0}
+        if checkpoint.is_file():
+            state = self._state()
+            self.fabric.load(checkpoint, state, weights_only=True)
+            progress = state["progress"]
+        self.record = run.RunRecord.model_validate({**self.record.model_dump(), **progress})
 
     def _epoch(self, number: int, progress: Progress, task: int) -> None:
         began = time.perf_counter()
@@ -228,9 +244,3 @@ def _batches(index: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
-
-
-def _save_checkpoint(fabric: Fabric, path: Path, state: dict[str, object]) -> None:
-    scratch = path.with_suffix(".tmp")
-    fabric.save(scratch, state)
-    scratch.replace(path)

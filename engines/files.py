@@ -25,14 +25,18 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         Path(name).chmod(0o644)
-        Path(name).replace(path)
+        replace_synced(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+
+
+def replace_synced(scratch: Path, target: Path) -> None:
+    """Rename a finished file over `target`, in the same folder, once its content is on the disk."""
+    _sync(scratch)
+    scratch.replace(target)
+    _sync_folder(target.parent)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line as a user meets it: one sentence and exit code 2 for bad input, and nothing half-written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from build_engines.cli import main
+from engines import bundle as bundles
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -168,3 +170,29 @@ def test_bad_input_in_a_process_of_its_own() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("There is no bundle in /nowhere")
+
+
+def test_images_that_changed_since_the_run_are_noticed(
+    refused: object, run_folder: Path, parts_folder: Path, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "parts", tmp_path / "run"
+    shutil.copytree(parts_folder, data)
+    shutil.copytree(run_folder, run)
+    record = run / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "data_folder": str(data)}))
+    first, second, *_ = sorted(data.glob("*/train/good/*.png"))
+    first.write_bytes(second.read_bytes())
+    assert "changed since the run" in refused("quantize", run, "--out", tmp_path / "b")  # type: ignore[operator]
+    first.unlink()
+    assert "is gone" in refused("quantize", run, "--out", tmp_path / "b")  # type: ignore[operator]
+    assert not (tmp_path / "b").exists()
+
+
+def test_measured_accuracy_can_be_recorded_in_the_bundle(
+    capsys: pytest.CaptureFixture[str], bundle_folder: Path, parts_folder: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+    assert call(capsys, "evaluate", bundle, "--data", parts_folder, "--record")[0] == 0
+    recorded = bundles.load(bundle).manifest.metrics["test"]
+    assert isinstance(recorded, dict)
+    assert recorded["recognition"] == 1.0

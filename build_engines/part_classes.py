@@ -1,0 +1,65 @@
+"""Centroids and thresholds of part classes, from what the written engine gives for good images."""
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from engines import conformal
+from engines.backends import Backend, RawResult
+from engines.bundle import PartClass
+
+# Regions end where only one in a thousand places of good parts lies above.
+_PIXEL_QUANTILE = 0.999
+_BATCH = 8
+
+
+def run_all(backend: Backend, pixels: NDArray[np.uint8], what: str) -> RawResult:
+    """Results for uint8 [N, H, W, 3], a batch at a time. Shows progress."""
+    starts = range(0, len(pixels), _BATCH)
+    results = [backend.run(pixels[start : start + _BATCH]) for start in track(starts, what)]
+    return RawResult(
+        np.concatenate([result.maps for result in results]),
+        np.concatenate([result.scores for result in results]),
+        np.concatenate([result.embeddings for result in results]),
+    )
+
+
+def centroid_of(backend: Backend, part: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean embedding [C] of a class's images."""
+    return np.asarray(run_all(backend, pixels, f"Centroid of {part}").embeddings.mean(axis=0))
+
+
+def part_class(name: str, centroid: NDArray[np.float32], held_out: RawResult, rate: float) -> PartClass:
+    """A class from its training centroid and from what the engine gives for its held-out images."""
+    limit = conformal.threshold(held_out.scores, rate)
+    return PartClass(
+        name=name,
+        centroid=centroid.tolist(),
+        max_distance=float(np.linalg.norm(held_out.embeddings - centroid, axis=1).max()),
+        good_scores=np.sort(held_out.scores).tolist(),
+        false_reject_rate=rate,
+        threshold=limit,
+        pixel_threshold=min(limit, float(np.quantile(held_out.maps, _PIXEL_QUANTILE))),
+    )
+
+
+def false_reject_rate(asked: float | None, held_out: int) -> float:
+    """The rate asked for, or 1 %, or the smallest that `held_out` images can promise where that is more.
+
+    Raises:
+        ScoringError: `asked` is not attainable.
+    """
+    if asked is None:
+        return max(conformal.DEFAULT_FALSE_REJECT_RATE, conformal.attainable_rate(held_out))
+    conformal.threshold(np.zeros(held_out), asked)
+    return asked
+
+
+def held_out_metrics(classes: list[PartClass], held_out: dict[str, RawResult]) -> dict[str, float]:
+    """How often the nearest centroid names the class of a held-out image."""
+    centroids = np.array([part.centroid for part in classes])
+    right = [
+        np.linalg.norm(result.embeddings[:, None] - centroids, axis=2).argmin(axis=1) == index
+        for index, result in enumerate(held_out.values())
+    ]
+    return {"images": sum(map(len, right)), "class_recognition": float(np.concatenate(right).mean())}
