@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,8 +13,8 @@ from engines.errors import UnispectError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
 
-BadInput = 2
-Interrupted = 130
+BAD_INPUT = 2
+INTERRUPTED = 130
 
 Data = Annotated[Path, typer.Option("--data", help="Folder in MVTec AD layout: CLASS/train/good, CLASS/test/TYPE.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
@@ -201,21 +201,27 @@ def pretrain_teacher(
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for bad input, 130 when interrupted, no traceback."""
     try:
-        app(standalone_mode=False)
+        # Typer gives the exit code of Ctrl-C back instead of raising it.
+        if app(standalone_mode=False) == INTERRUPTED:
+            _interrupted()
     except TyperException as error:
         _fail(error.format_message())
     except UnispectError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted; call the same command again to go on (train: with --resume).", file=sys.stderr)
-        sys.exit(Interrupted)
+        _interrupted()
     except OSError as error:
         _fail(f"{error.filename or 'A file'}: {error.strerror or error}.")
 
 
-def _fail(message: str) -> None:
+def _interrupted() -> NoReturn:
+    print("Interrupted; call the same command again to go on (train: with --resume).", file=sys.stderr)
+    sys.exit(INTERRUPTED)
+
+
+def _fail(message: str) -> NoReturn:
     print(message, file=sys.stderr)
-    sys.exit(BadInput)
+    sys.exit(BAD_INPUT)
 
 
 if __name__ == "__main__":

@@ -151,11 +151,12 @@ class _Trainer:
         checkpoint = self.folder / run.CHECKPOINT
         if resume:
             self._restore(checkpoint)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        rate = TextColumn("{task.fields[rate]:.0f} images/s")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
         with Progress(*columns) as progress:
             done = len(self.record.history)
             task = progress.add_task(
-                "Training", total=self.record.settings.epochs * self.steps, completed=done * self.steps
+                "Training", total=self.record.settings.epochs * self.steps, completed=done * self.steps, rate=0.0
             )
             for epoch in range(done, self.record.settings.epochs):
                 self._epoch(epoch, progress, task)
@@ -193,7 +194,8 @@ class _Trainer:
             self.fabric.backward(loss)
             self.optimizer.step()
             losses.append(loss.item())
-            progress.update(task, advance=1, description=f"Epoch {number + 1}  loss {np.mean(losses):.4f}")
+            rate = len(losses) * self.batch_size / (time.perf_counter() - began)
+            progress.update(task, advance=1, rate=rate, description=f"Epoch {number + 1}  loss {np.mean(losses):.4f}")
         seconds = time.perf_counter() - began
         held_out = self._held_out_loss()
         if not np.isfinite(held_out):

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,27 @@ def test_measured_accuracy_can_be_recorded_in_the_bundle(
     recorded = bundles.load(bundle).manifest.metrics["test"]
     assert isinstance(recorded, dict)
     assert recorded["recognition"] == 1.0
+
+
+def test_an_interrupted_training_says_how_to_go_on(parts_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--data", parts_folder, "--teacher-weights", "procedural", "--image-size", 64, "--epochs", 200]
+    command = [sys.executable, "-m", "build_engines.cli", "train", *map(str, [*options, "--out", run])]
+    # A shell's background jobs ignore SIGINT, and so would their children.
+    with subprocess.Popen(
+        [sys.executable, "-c", _WITH_SIGINT, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "checkpoint.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1].startswith("Interrupted; call the same command again")
+
+
+_WITH_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
