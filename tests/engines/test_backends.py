@@ -1,6 +1,8 @@
 """Backends give the same numbers, and say why when they cannot."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,14 @@ def test_wrong_batch_is_an_error_and_the_next_one_runs(bundle_folder: Path, batc
     with pytest.raises(BackendError, match="failed on a batch"):
         opened.run(batch[:, :, :, :1])
     assert np.isfinite(opened.run(batch[:1]).scores).all()
+
+
+@pytest.mark.parametrize(("backend", "other"), [("openvino", "onnxruntime"), ("onnxruntime", "openvino")])
+def test_only_the_chosen_library_is_imported(bundle_folder: Path, backend: str, other: str) -> None:
+    script = (
+        "import sys, pathlib, engines.bundle as b, engines.backends as e; "
+        f"e.open_backend(b.load(pathlib.Path({str(bundle_folder)!r})).network, {backend!r}); "
+        f"print({backend!r} in sys.modules, {other!r} in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False"]
