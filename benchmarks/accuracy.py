@@ -12,8 +12,7 @@ from pathlib import Path
 
 from build_engines import run
 from build_engines.data.folder import find_parts
-
-METRICS = ("image_auroc", "pixel_auroc", "pro", "average_precision", "f1", "false_reject", "miss", "recognition")
+from build_engines.evaluation import MEANS
 
 
 def main() -> None:
@@ -29,10 +28,10 @@ def main() -> None:
     alone = {name: measure(data, out, name, "fp32") for name in classes}
     for precision, found in unified.items():
         print(f"\nUnified, {precision}, trained in {seconds(out / 'unified'):.0f} s\n")
-        header(METRICS)
+        header(MEANS)
         for name in classes:
-            row(name, [found["classes"][name][metric] for metric in METRICS])
-        row("mean", [found["mean"][metric] for metric in METRICS])
+            row(name, [found["classes"][name][metric] for metric in MEANS])
+        row("mean", [found["mean"][metric] for metric in MEANS])
     print(f"\nImage AUROC, FP32; one-class engines trained in {sum(seconds(out / name) for name in classes):.0f} s\n")
     header(("unified", "one-class", "difference"))
     pairs = [

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from build_engines.data.folder import TestImage, find_parts, find_tests
 from engines import bundle as bundles
 from engines import heatmap
 from engines.errors import BundleError, UnispectError
@@ -111,11 +112,11 @@ def _wait_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> No
 
 
 def _inspect(address: str, folder: Path) -> None:
-    parts = folder / "parts"
-    part_class = min(path for path in parts.iterdir() if path.is_dir())
-    good = min((part_class / "test" / "good").iterdir())
-    defect = next(path for path in sorted((part_class / "test").iterdir()) if path.name != "good")
-    for title, path in (("A good part", good), ("A defective part", min(defect.iterdir()))):
+    tests = _tests_by_class(folder / "parts")
+    first = next(iter(tests.values()))
+    good = next(test.path for test in first if test.is_good)
+    defect = next(test.path for test in first if not test.is_good)
+    for title, path in (("A good part", good), ("A defective part", defect)):
         answer = _judge(address, path)
         console.print(
             f"{title} ({path}): [bold]{answer['verdict']}[/bold], score {answer['score']:.4g}, "
@@ -123,18 +124,23 @@ def _inspect(address: str, folder: Path) -> None:
             f"recognised as {answer['part_class']}, {answer['timing_ms']['total']:.1f} ms"
         )
     heatmaps = folder / "heatmaps.png"
-    heatmaps.write_bytes(_heatmaps(address, parts))
+    heatmaps.write_bytes(_heatmaps(address, tests))
     console.print(f"Defects it found, and their heatmaps: {heatmaps}")
 
 
-def _heatmaps(address: str, parts: Path) -> bytes:
+def _tests_by_class(parts: Path) -> dict[str, list[TestImage]]:
+    names = [part.name for part in find_parts(parts)]
+    return {name: find_tests(parts, [name]) for name in names}
+
+
+def _heatmaps(address: str, tests: dict[str, list[TestImage]]) -> bytes:
     """A PNG: of each class the first defective part that fails, and below it the same with its heatmap."""
     columns = []
-    for index, part_class in enumerate(sorted(path for path in parts.iterdir() if path.is_dir())):
-        defects = sorted(path for path in (part_class / "test").iterdir() if path.name != "good")
+    for index, of_class in enumerate(tests.values()):
+        defects = list(dict.fromkeys(test.defect for test in of_class if not test.is_good))
         # Each class begins with another defect, so that the picture shows several.
         turned = [*defects[index % len(defects) :], *defects[: index % len(defects)]]
-        paths = [path for defect in turned for path in sorted(defect.iterdir())]
+        paths = [test.path for defect in turned for test in of_class if test.defect == defect]
         path = next((path for path in paths if _judge(address, path)["verdict"] == "fail"), paths[0])
         pictures = (path.read_bytes(), _post(f"{address}/v1/inspections", path, "image/png"))
         columns.append(np.concatenate([decode_original(picture, heatmap.MAX_OVERLAY_SIDE) for picture in pictures]))

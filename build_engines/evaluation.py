@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from build_engines import metrics
-from build_engines.data.folder import TestImage, find_tests, read_mask
+from build_engines.data.folder import TestImage, find_tests, read_mask, require_readable
 from build_engines.errors import DataError
 from build_engines.metrics import ClassMetrics
 from engines.detector import Detector
@@ -17,7 +17,7 @@ from engines.errors import ImageError
 from engines.images import PartImage
 from engines.scoring import Inspection
 
-_MEANS = ("image_auroc", "pixel_auroc", "pro", "average_precision", "f1", "false_reject", "miss", "recognition")
+MEANS = ("image_auroc", "pixel_auroc", "pro", "average_precision", "f1", "false_reject", "miss", "recognition")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evaluation:
 
     def mean(self) -> dict[str, float | None]:
         """Means over classes; of pixel metrics, over the classes that have masks."""
-        return {name: _mean([getattr(found, name) for found in self.classes.values()]) for name in _MEANS}
+        return {name: _mean([getattr(found, name) for found in self.classes.values()]) for name in MEANS}
 
     def as_json(self) -> dict[str, object]:
         """Figures for a file: per class, and means."""
@@ -76,8 +76,7 @@ def _judge_all(detector: Detector, tests: list[TestImage]) -> list[Judged]:
         result = detector.infer([image])
         recognised = detector.judge(result, 0, image).part_class
         judged.append(Judged(test, detector.judge(result, 0, image, test.part_class), recognised))
-    if broken:
-        raise DataError(f"{len(broken)} test images cannot be read; replace or remove them:\n" + "\n".join(broken[:20]))
+    require_readable(broken, "test images")
     return judged
 
 

@@ -43,11 +43,11 @@ class QuantizeSettings:
     """
 
     precision: Precision
-    calibration: str = "train"
-    calibrator: str = "minmax"
-    images: int = 128
-    equalization: float = equalization.STRENGTH
-    false_reject_rate: float | None = None
+    calibration: str
+    calibrator: str
+    images: int
+    equalization: float
+    false_reject_rate: float | None
 
 
 def package(run_folder: Path, settings: QuantizeSettings, out: Path, name: str, version: str) -> Bundle:

@@ -87,11 +87,16 @@ def read_images(paths: Sequence[Path], height: int, width: int, what: str) -> ND
             images[index] = decode(path.read_bytes(), height, width).pixels
         except (ImageError, OSError) as error:
             broken.append(f"{path}: {error}")
+    require_readable(broken, "images")
+    return images
+
+
+def require_readable(broken: Sequence[str], what: str) -> None:
+    """Raises DataError with the first of the pictures that cannot be read, if there are any."""
     if broken:
         more = f"\n… and {len(broken) - _ERRORS_SHOWN} more" if len(broken) > _ERRORS_SHOWN else ""
         listed = "\n".join(broken[:_ERRORS_SHOWN])
-        raise DataError(f"{len(broken)} images cannot be read; replace or remove them:\n{listed}{more}")
-    return images
+        raise DataError(f"{len(broken)} {what} cannot be read; replace or remove them:\n{listed}{more}")
 
 
 def read_mask(path: Path, height: int, width: int) -> NDArray[np.bool_]:

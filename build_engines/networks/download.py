@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from build_engines.errors import WeightsError
-from engines.files import sha256_of
+from engines.files import replace_synced, sha256_of
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
@@ -44,7 +44,7 @@ def fetch(url: str, sha256_prefix: str) -> Path:
     if not digest.startswith(sha256_prefix):
         part.unlink()
         raise WeightsError(f"{url} has the SHA-256 {digest[:8]}… and should begin with {sha256_prefix}; try again.")
-    part.replace(target)
+    replace_synced(part, target)
     return target
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from build_engines.networks.inspection import Normalize
 from build_engines.networks.procedural import CLASSES, sample
 from build_engines.networks.resnet import build_trunk
+from build_engines.networks.weights import PROCEDURAL_ARCHITECTURE
 from engines.errors import UnispectError
 from engines.files import write_atomic
 
-ARCHITECTURE = "resnet18_half"
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_IMAGES = 4000
 
 
@@ -49,7 +49,7 @@ class _Student(nn.Module):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        self.trunk = build_trunk(ARCHITECTURE, seed)
+        self.trunk = build_trunk(PROCEDURAL_ARCHITECTURE, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.classify = nn.ModuleList(_head(c) for c in self.trunk.channels)
@@ -120,7 +120,7 @@ def pretrain_teacher(
     accuracy = _accuracy(model, _batches(_Pictures(seed, images, _TEST_IMAGES), batch_size, workers))
     metadata = {
         "command": f"build-engines pretrain-teacher --images {images} --seed {seed}",
-        "architecture": ARCHITECTURE,
+        "architecture": PROCEDURAL_ARCHITECTURE,
         "seed": str(seed),
         "images": str(images),
         "accuracy": f"{accuracy:.4f}",
@@ -131,11 +131,11 @@ def pretrain_teacher(
 
 
 def _batches(pictures: _Pictures, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255.0 for values in (_MEAN, _STD))
+    normalize = Normalize()
     loader = DataLoader(pictures, batch_size, num_workers=workers, worker_init_fn=_one_thread if workers else None)
     for images, labels in loader:
         # Permuting NHWC leaves the memory as it is: this is channels-last already.
-        yield (images.permute(0, 3, 1, 2) - mean) / std, labels
+        yield normalize(images), labels
 
 
 def _one_thread(worker: int) -> None:
