@@ -4,14 +4,16 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from rich.progress import track
 
 from build_engines.libraries import versions
-from build_engines.methods import METHODS
+from build_engines.methods import build_method
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import build_trunk
 from engines.bundle import Bundle
@@ -94,7 +96,8 @@ def _engine_call(detector: Detector, image: PartImage, batch: int) -> Callable[[
 def _eager(bundle: Bundle) -> Callable[[torch.Tensor], object]:
     """The bundle's network as PyTorch has it after training. Speed does not depend on the weights, which are random."""
     architecture = bundle.manifest.teacher.architecture
-    method = METHODS[bundle.manifest.method](build_trunk(architecture, seed=0), architecture, seed=1)
+    options = cast(dict[str, JsonValue], bundle.manifest.training.get("options", {}))
+    method = build_method(bundle.manifest.method, build_trunk(architecture, seed=0), architecture, options, seed=1)
     return torch.inference_mode()(InspectionNetwork(method).eval())
 
 

@@ -18,7 +18,7 @@ from build_engines.part_classes import centroid_of, false_reject_rate, held_out_
 from build_engines.quantization import equalization, qdq
 from build_engines.quantization.calibration import calibrate, channel_ranges
 from build_engines.split_images import SplitImages
-from build_engines.training import build_method
+from build_engines.training import method_of
 from engines import bundle
 from engines.backends import RawResult, open_backend
 from engines.bundle import Bundle, Golden, Manifest, Network, Precision, Quantization
@@ -64,7 +64,7 @@ def package(run_folder: Path, settings: QuantizeSettings, out: Path, name: str, 
     for part in record.split:
         false_reject_rate(settings.false_reject_rate, len(part.held_out))
     images = SplitImages.read(record)
-    method = build_method(record)
+    method = method_of(record)
     method.student.load_state_dict(load_file(run_folder / run.STUDENT))
     network = InspectionNetwork(method)
     floating, image_input, outputs = to_onnx(network, record.settings.image_size)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from build_engines.errors import RunError
 from build_engines.methods.base import OptimizerSettings
@@ -21,13 +21,18 @@ class _Part(BaseModel):
 
 
 class TrainSettings(_Part):
-    """All that decides a training's result, beside data and teacher weights."""
+    """All that decides a training's result, beside data and teacher weights.
+
+    Attributes:
+        options: of the method alone, as its `options` class has them.
+    """
 
     method: str
     teacher: str
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=1)
     optimizer: OptimizerSettings
+    options: dict[str, JsonValue] = {}
     image_size: int = Field(ge=32, le=1024, multiple_of=16)
     held_out: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)

@@ -18,7 +18,7 @@ from build_engines import run
 from build_engines.data.folder import PartFolder, fingerprint, read_images
 from build_engines.errors import RunError
 from build_engines.libraries import versions
-from build_engines.methods import METHODS
+from build_engines.methods import build_method
 from build_engines.methods.base import Method
 from build_engines.networks.inspection import Normalize
 from build_engines.networks.weights import load_teacher
@@ -80,7 +80,7 @@ def start_record(
     )
 
 
-def build_method(record: run.RunRecord) -> Method:
+def method_of(record: run.RunRecord) -> Method:
     """Teacher and untrained student of a run.
 
     Raises:
@@ -90,7 +90,8 @@ def build_method(record: run.RunRecord) -> Method:
     teacher, found = load_teacher(record.settings.teacher, record.teacher_weights)
     if found.sha256 != record.teacher.sha256:
         raise RunError(f"The teacher weights {found.weights} differ from those the run began with; give the same file.")
-    return METHODS[record.settings.method](teacher, record.settings.teacher, record.settings.seed)
+    settings = record.settings
+    return build_method(settings.method, teacher, settings.teacher, settings.options, settings.seed)
 
 
 def train(folder: Path, record: run.RunRecord, resume: bool) -> run.RunRecord:
@@ -110,7 +111,7 @@ def train(folder: Path, record: run.RunRecord, resume: bool) -> run.RunRecord:
     fabric = Fabric(accelerator=record.device, devices=1, precision="32-true")
     fabric.launch()
     images = _read(record)
-    method = build_method(record)
+    method = method_of(record)
     store = TargetStore(folder, fabric.device, method, images.pixels)
     return _Trainer(folder, record, fabric, method, images, store).run(resume)
 
@@ -137,10 +138,7 @@ class _Trainer:
         self.folder, self.record, self.fabric, self.images, self.store = folder, record, fabric, images, store
         self.normalize = Normalize().to(fabric.device)
         self.student = method.student
-        settings = record.settings.optimizer
-        optimizer = torch.optim.SGD(
-            method.student.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
-        )
+        optimizer = record.settings.optimizer.build(method.student.parameters())
         self.train_index = np.flatnonzero(~images.held_out)
         self.batch_size = min(record.settings.batch_size, len(self.train_index))
         self.steps = len(self.train_index) // self.batch_size

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from build_engines.methods.base import Method, OptimizerSettings
+from build_engines.methods.base import Method, OptimizerSettings, Options
 from build_engines.networks.resnet import ResNetTrunk, build_trunk
 
 # Keeps the square root's slope finite where a location has no activation at all.
@@ -16,21 +16,17 @@ _EPSILON = 1e-12
 
 
 class Stfpm(Method):
-    """Teacher and student are the same trunk; the student starts random and matches three stages.
-
-    Args:
-        teacher: trained trunk.
-        architecture: the trunk's name, for the student.
-        seed: of the student's random weights.
-    """
+    """Teacher and student are the same trunk; the student starts random and matches three stages."""
 
     name = "stfpm"
     optimizer: ClassVar[OptimizerSettings] = OptimizerSettings(learning_rate=0.4, momentum=0.9, weight_decay=1e-4)
     batch_size = 32
     epochs = 30
 
-    def __init__(self, teacher: ResNetTrunk, architecture: str, seed: int = 0) -> None:
-        super().__init__(teacher, build_trunk(architecture, seed))
+    @classmethod
+    def build(cls, teacher: ResNetTrunk, architecture: str, options: Options, seed: int) -> "Stfpm":
+        """A student of the teacher's architecture."""
+        return cls(teacher, build_trunk(architecture, seed))
 
     def targets(self, images: Tensor) -> tuple[Tensor, ...]:
         """The teacher's stage features, each of unit length over channels."""

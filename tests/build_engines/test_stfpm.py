@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from build_engines.methods.base import Options
 from build_engines.methods.stfpm import Stfpm
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import build_trunk
@@ -11,7 +12,7 @@ from build_engines.networks.resnet import build_trunk
 
 @pytest.fixture(scope="module")
 def method() -> Stfpm:
-    return Stfpm(build_trunk("resnet18_half", seed=1), "resnet18_half", seed=2).eval()
+    return Stfpm.build(build_trunk("resnet18_half", seed=1), "resnet18_half", Options(), 2).eval()
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +44,13 @@ def test_map_is_the_product_of_upsampled_stages_and_score_its_maximum(method: St
 
 
 def test_a_student_equal_to_its_teacher_sees_no_anomaly(images: torch.Tensor) -> None:
-    method = Stfpm(build_trunk("resnet18_half", seed=1), "resnet18_half", seed=1).eval()
+    method = Stfpm.build(build_trunk("resnet18_half", seed=1), "resnet18_half", Options(), 1).eval()
     maps, _, _ = method(images)
     assert float(maps.abs().max()) < 1e-6
 
 
 def test_teacher_stays_frozen_while_the_student_trains(images: torch.Tensor) -> None:
-    method = Stfpm(build_trunk("resnet18_half", seed=1), "resnet18_half", seed=2).train()
+    method = Stfpm.build(build_trunk("resnet18_half", seed=1), "resnet18_half", Options(), 2).train()
     before = {name: value.clone() for name, value in method.teacher.state_dict().items()}
     method.loss(images, method.targets(images)).backward()
     assert all(torch.equal(value, before[name]) for name, value in method.teacher.state_dict().items())
