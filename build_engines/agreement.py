@@ -1,34 +1,37 @@
-"""How far a quantized engine is from the float32 one."""
+"""How far an engine's results are from those of the float32 one."""
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
-from onnx import ModelProto
+from pydantic import BaseModel, ConfigDict
 from scipy.stats import spearmanr
 
-from build_engines.part_classes import run_all
-from build_engines.split_images import SplitImages
-from engines.backends import RawResult, open_backend
-from engines.bundle import Network
+from engines.backends import RawResult
 
 
-def agreement(
-    floating: ModelProto, graph: Network, images: SplitImages, held_out: dict[str, RawResult], folder: Path
-) -> dict[str, float]:
-    """How the written engine differs from the float32 one on held-out good images."""
-    path = folder / "reference.onnx"
-    onnx.save(floating, path)
-    reference = open_backend(Network(path, "fp32", graph.input, graph.outputs), "openvino")
-    expected = {part: run_all(reference, pixels, f"FP32 scores of {part}") for part, pixels in images.held_out.items()}
-    size = path.stat().st_size
-    path.unlink()
-    orders = [spearmanr(expected[part].scores, held_out[part].scores).statistic for part in held_out]
-    ratios = np.concatenate([held_out[part].scores / np.maximum(expected[part].scores, 1e-12) for part in held_out])
-    maps, wanted = (np.concatenate([found[part].maps for part in held_out]) for found in (held_out, expected))
-    return {
-        "score_order_spearman": float(np.nan_to_num(np.mean(orders))),
-        "score_ratio_median": float(np.median(ratios)),
-        "map_error_relative": float(np.abs(maps - wanted).mean() / wanted.mean()),
-        "size_ratio": graph.path.stat().st_size / size,
-    }
+class Differences(BaseModel):
+    """Of two engines on the same images.
+
+    Attributes:
+        score_order_spearman: rank correlation of the scores, mean over classes; 1 is the same order.
+        score_ratio_median: of the engine's score over the float32 one's.
+        map_error_relative: mean absolute difference of the maps over the mean magnitude of the float32 maps.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    score_order_spearman: float
+    score_ratio_median: float
+    map_error_relative: float
+
+
+def differences(expected: Mapping[str, RawResult], found: Mapping[str, RawResult]) -> Differences:
+    """Compare an engine's results by class with the float32 engine's."""
+    orders = [spearmanr(expected[part].scores, found[part].scores).statistic for part in found]
+    ratios = np.concatenate([found[part].scores / np.maximum(expected[part].scores, 1e-12) for part in found])
+    maps, wanted = (np.concatenate([results[part].maps for part in found]) for results in (found, expected))
+    return Differences(
+        score_order_spearman=float(np.nan_to_num(np.mean(orders))),
+        score_ratio_median=float(np.median(ratios)),
+        map_error_relative=float(np.abs(maps - wanted).mean() / np.abs(wanted).mean()),
+    )

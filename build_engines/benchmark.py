@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -24,6 +24,7 @@ BATCHES = (1, 2, 4, 8)
 # Stages take turns in blocks: each finds the caches and the threads as its own calls leave them, as in service, and a
 # busy moment of the machine still meets all alike.
 _BLOCK = 10
+_EAGER_TILES = 8
 _WARM_UP = 3
 
 
@@ -63,24 +64,42 @@ def benchmark(detector: Detector, data: bytes, repeats: int, threads: int = 0) -
     """
     if threads:
         torch.set_num_threads(threads)
-    size = detector.bundle.manifest.input
+    height, width = detector.bundle.manifest.image_size
     header = read_header(data)
     image = detector.decode(data)
-    reduced = decode_reduced(data, header, size.height, size.width)
+    reduced = decode_reduced(data, header, height, width)
     result = detector.infer([image])
-    eager = _eager(detector.bundle)
-    pixels = torch.from_numpy(image.pixels[None])
     stages: dict[str, tuple[int, Callable[[], object]]] = {
-        "decode": (1, lambda: decode_reduced(data, read_header(data), size.height, size.width)),
-        "resize": (1, lambda: resize(reduced, size.height, size.width)),
+        "decode": (1, lambda: decode_reduced(data, read_header(data), height, width)),
+        "resize": (1, lambda: resize(reduced, height, width)),
         **{f"engine, batch {n}": (n, _engine_call(detector, image, n)) for n in BATCHES},
         "post-processing": (1, lambda: detector.judge(result, 0, image)),
-        "PyTorch FP32 eager, batch 1": (1, lambda: eager(pixels)),
+        "PyTorch FP32 eager, batch 1": (1, _eager_call(detector.bundle, image)),
     }
     times = _in_turn({name: call for name, (_, call) in stages.items()}, repeats)
     measured = {name: _stage(times[name], images) for name, (images, _) in stages.items()}
     ratio = measured["engine, batch 1"].median / measured["PyTorch FP32 eager, batch 1"].median
     return Figures(measured, ratio, torch.get_num_threads())
+
+
+def side_by_side(detectors: Mapping[str, Detector], repeats: int) -> dict[str, Stage]:
+    """Time engines at batch 1, in turn with PyTorch FP32 eager of each of their networks.
+
+    Args:
+        detectors: by name; each runs its bundle's golden picture.
+        repeats: timed calls of each.
+
+    Returns:
+        Figures by name, and PyTorch's by method.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    for name, detector in detectors.items():
+        image = detector.decode(detector.bundle.golden_path.read_bytes())
+        calls[name] = _engine_call(detector, image, 1)
+        method = detector.bundle.manifest.method
+        if method not in calls:
+            calls[method] = _eager_call(detector.bundle, image)
+    return {name: _stage(times, 1) for name, times in _in_turn(calls, repeats).items()}
 
 
 def cpu_name() -> str:
@@ -93,12 +112,15 @@ def _engine_call(detector: Detector, image: PartImage, batch: int) -> Callable[[
     return lambda: detector.backend.run(images)
 
 
-def _eager(bundle: Bundle) -> Callable[[torch.Tensor], object]:
+def _eager_call(bundle: Bundle, image: PartImage) -> Callable[[], object]:
     """The bundle's network as PyTorch has it after training. Speed does not depend on the weights, which are random."""
+    grid = bundle.manifest.grid
+    pixels = torch.from_numpy(grid.split(image.pixels) if grid else image.pixels[None])
     architecture = bundle.manifest.teacher.architecture
     options = cast(dict[str, JsonValue], bundle.manifest.training.get("options", {}))
     method = build_method(bundle.manifest.method, build_trunk(architecture, seed=0), architecture, options, seed=1)
-    return torch.inference_mode()(InspectionNetwork(method).eval())
+    eager = torch.inference_mode()(InspectionNetwork(method).eval())
+    return lambda: [eager(part) for part in pixels.split(_EAGER_TILES)]
 
 
 def _in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, NDArray[np.float64]]:

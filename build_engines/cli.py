@@ -22,6 +22,20 @@ BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of 
 BackendOption = Annotated[str, typer.Option("--backend", help="auto, openvino, onnxruntime or tensorrt.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of the inference library; 0: one per core.")]
 
+Calibration = Annotated[
+    str,
+    typer.Option(help="Calibration images: train, random-normal, train+noise, synthetic-anomaly, or a folder of them."),
+]
+CalibratorOption = Annotated[str, typer.Option("--calibrator", help="minmax, entropy, percentile or mse.")]
+CalibrationImages = Annotated[
+    int | None, typer.Option("--images", min=1, help="Calibration images; 128, or all where fewer.")
+]
+Equalization = Annotated[
+    float, typer.Option("--equalization", min=0, max=1, help="Strength of cross-layer equalization; 0 leaves it out.")
+]
+WeightBits = Annotated[int, typer.Option("--weight-bits", help="8, or 6 or 4, which are simulated.")]
+ActivationBits = Annotated[int, typer.Option("--activation-bits", help="8, or 6 or 4, which are simulated.")]
+
 
 @app.callback()
 def _root() -> None:
@@ -46,7 +60,13 @@ def synth(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    method: Annotated[str, typer.Option(help="Distillation method: stfpm.")] = "stfpm",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A shipped recipe (build-engines recipes) or a YAML file; other options go first."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Distillation method: stfpm, rd, dcam or us; stfpm when not given.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Comma-separated part classes; all when not given.")] = None,
     teacher: Annotated[str | None, typer.Option(help="resnet18, or resnet18_half for the procedural one.")] = None,
     teacher_weights: Annotated[
@@ -54,20 +74,56 @@ def train(
         typer.Option(help="A .pth or .safetensors file, or 'procedural'; torchvision's file when not given."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The method's own when not given.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="The method's own when not given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The method's own when not given.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; the method's own when not given.")] = None,
-    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 256,
-    held_out: Annotated[float, typer.Option(help="Share of good images kept for model choice and thresholds.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: constant, cosine or onecycle; constant when not given.")
+    ] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help="Share of the steps in which the rate rises; 0, or 0.3 for onecycle.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=0, help="Stop after so many epochs without a better held-out loss; 0: never.")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=32, max=4096, help="Height and width in pixels, 256 when not given; above 1024 with --tile."),
+    ] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=32, help="Cut images into tiles of this many pixels, for small defects.")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="Pixels by which tiles overlap; 32 when not given.")
+    ] = None,
+    augment: Annotated[
+        bool | None, typer.Option(help="Shift training images a little and change their light; off when not given.")
+    ] = None,
+    corruption: Annotated[
+        float | None, typer.Option(help="Share of training images shown to the student with artificial defects; 0.")
+    ] = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Share of good images kept for model choice and thresholds; 0.2.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="0 when not given.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; auto when not given.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs, or processes on the CPU, that share each batch; 1.")
+    ] = None,
+    mixed_precision: Annotated[
+        bool | None, typer.Option(help="Compute in 16 bits where the device does; on when not given.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method alone; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Train one student for all part classes from good images."""
-    from build_engines.commands.train import train_run
+    from build_engines.commands.train import parse_options, train_run
 
     train_run(
         data=data,
         out=out,
+        recipe=recipe,
         method=method,
         classes=[name for name in classes.split(",") if name] if classes else None,
         teacher=teacher,
@@ -75,13 +131,31 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=lr,
+        schedule=schedule,
+        warmup=warmup,
+        patience=patience,
         image_size=image_size,
+        tile=tile,
+        overlap=overlap,
+        augmentation=augment,
+        corruption=corruption,
         held_out=held_out,
         seed=seed,
         device=device,
+        devices=devices,
+        mixed_precision=mixed_precision,
+        options=parse_options(option or ()),
         resume=resume,
         console=console,
     )
+
+
+@app.command()
+def recipes() -> None:
+    """List the shipped recipes of training."""
+    from build_engines.commands.train import list_recipes
+
+    list_recipes(console)
 
 
 @app.command()
@@ -89,13 +163,20 @@ def quantize(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle; an existing bundle is replaced.")],
     precision: Annotated[str, typer.Option(help="int8, fp16, bf16 or fp32.")] = "int8",
-    mode: Annotated[str, typer.Option(help="ptq.")] = "ptq",
-    calibration: Annotated[str, typer.Option(help="Calibration images: train.")] = "train",
-    calibrator: Annotated[str, typer.Option(help="minmax.")] = "minmax",
-    images: Annotated[int | None, typer.Option(min=1, help="Calibration images; 128, or all where fewer.")] = None,
-    equalization: Annotated[
-        float, typer.Option(min=0, max=1, help="Strength of cross-layer equalization; 0 leaves it out.")
-    ] = 0.5,
+    mode: Annotated[str, typer.Option(help="ptq, or qat: fine-tune with the integers' rounding.")] = "ptq",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Fine-tuning: 3 in mode qat; none in mode ptq, where it is QAT's control.")
+    ] = None,
+    calibration: Calibration = "train",
+    calibrator: CalibratorOption = "minmax",
+    images: CalibrationImages = None,
+    equalization: Equalization = 0.5,
+    keep_fp16: Annotated[
+        str | None,
+        typer.Option(help="Blocks to keep in FP16: names with commas, or auto:N for the N most harmful."),
+    ] = None,
+    weight_bits: WeightBits = 8,
+    activation_bits: ActivationBits = 8,
     false_reject: Annotated[
         float | None, typer.Option(help="Target false-reject rate; 0.01, or the smallest attainable, when not given.")
     ] = None,
@@ -111,13 +192,44 @@ def quantize(
         console=console,
         precision=precision,
         mode=mode,
+        epochs=epochs,
         calibration=calibration,
         calibrator=calibrator,
         images=images,
         equalization=equalization,
+        keep_fp16=keep_fp16,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
         false_reject=false_reject,
         name=name,
         version=version,
+    )
+
+
+@app.command()
+def sensitivity(
+    run: Run,
+    out: Annotated[Path | None, typer.Option("--out", help="Write all figures here as JSON.")] = None,
+    calibration: Calibration = "train",
+    calibrator: CalibratorOption = "minmax",
+    images: CalibrationImages = None,
+    equalization: Equalization = 0.5,
+    weight_bits: WeightBits = 8,
+    activation_bits: ActivationBits = 8,
+) -> None:
+    """Rank a run's blocks by the damage that quantizing each of them alone does; goes on where it was interrupted."""
+    from build_engines.commands.sensitivity import measure_run
+
+    measure_run(
+        run,
+        console=console,
+        out=out,
+        calibration=calibration,
+        calibrator=calibrator,
+        images=images,
+        equalization=equalization,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
     )
 
 
@@ -184,6 +296,37 @@ def export(
     from build_engines.commands.inspect import export_bundle
 
     export_bundle(bundle, out, console)
+
+
+@app.command()
+def study(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; a study that stopped goes on there.")],
+    methods: Annotated[str, typer.Option(help="Comma-separated methods.")] = "us,rd,stfpm,dcam",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two classes, small images, few epochs and engines: minutes, not hours.")
+    ] = False,
+    teacher: Annotated[str | None, typer.Option(help="As of train.")] = None,
+    teacher_weights: Annotated[str | None, typer.Option(help="As of train.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Show the plan and stop.")] = False,
+    with_images: Annotated[
+        bool, typer.Option("--with-images", help="Show example maps on their test pictures, not alone.")
+    ] = False,
+) -> None:
+    """Train and quantize by all methods and ways, measure them, and write what follows as a page."""
+    from build_engines.commands.study import study_parts
+
+    study_parts(
+        data,
+        out,
+        methods=[name for name in methods.split(",") if name],
+        console=console,
+        quick=quick,
+        teacher=teacher,
+        teacher_weights=teacher_weights,
+        plan_only=plan_only,
+        with_images=with_images,
+    )
 
 
 @app.command()

@@ -15,5 +15,17 @@ class RunError(UnispectError):
     """A training run is missing, unfinished, or was made with other settings."""
 
 
+class RecipeError(UnispectError):
+    """A recipe, or an option that stands for one of its keys, has what is unknown, not allowed or contradictory."""
+
+
 class GraphError(UnispectError):
     """An ONNX graph breaks a rule of TensorRT 8.5, or holds what the builder cannot quantize."""
+
+
+class QuantizationError(UnispectError):
+    """What was asked of quantization cannot be done with this network."""
+
+
+class StudyError(UnispectError):
+    """A study's folder is of something else, or nothing could be measured."""

@@ -1,5 +1,6 @@
 """Accuracy of an engine on the test images of a data folder, measured through backend and judge as in service."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from engines.errors import ImageError
 from engines.images import PartImage
 from engines.scoring import Inspection
 
+# Pixel metrics rank all pixels of a class, and large images have too many.
+_LARGEST_MEASURED = 1024
 MEANS = ("image_auroc", "pixel_auroc", "pro", "average_precision", "f1", "false_reject", "miss", "recognition")
 
 
@@ -45,8 +48,11 @@ class Evaluation:
         return {"classes": {name: asdict(found) for name, found in self.classes.items()}, "mean": self.mean()}
 
 
-def evaluate(detector: Detector, data: Path) -> Evaluation:
+def evaluate(detector: Detector, data: Path, read: Callable[[Path], PartImage] | None = None) -> Evaluation:
     """Judge all test pictures of the engine's part classes that the folder has.
+
+    Args:
+        read: gives a picture at the engine's size, for callers that keep what was decoded; the detector when None.
 
     Raises:
         DataError: none of the engine's classes is there, a class without tests, or pictures that cannot be read.
@@ -56,25 +62,24 @@ def evaluate(detector: Detector, data: Path) -> Evaluation:
     if not present:
         raise DataError(f"{data} has none of the engine's part classes ({', '.join(known)}); give their data folder.")
     tests = find_tests(data, present)
-    judged = _judge_all(detector, tests)
-    size = detector.bundle.manifest.input
+    judged = _judge_all(detector, tests, read or (lambda path: detector.decode(path.read_bytes())))
+    height, width = (min(side, _LARGEST_MEASURED) for side in detector.bundle.manifest.image_size)
     classes = {
-        name: _measure([one for one in judged if one.test.part_class == name], size.height, size.width)
-        for name in present
+        name: _measure([one for one in judged if one.test.part_class == name], height, width) for name in present
     }
     return Evaluation(classes, judged)
 
 
-def _judge_all(detector: Detector, tests: list[TestImage]) -> list[Judged]:
+def _judge_all(detector: Detector, tests: list[TestImage], read: Callable[[Path], PartImage]) -> list[Judged]:
     judged, broken = [], []
     for test in track(tests, "Test images"):
         try:
-            image: PartImage = detector.decode(test.path.read_bytes())
+            image = read(test.path)
         except ImageError as error:
             broken.append(f"{test.path}: {error}")
             continue
         result = detector.infer([image])
-        recognised = detector.judge(result, 0, image).part_class
+        recognised = detector.judge_classes.recognise(result.embeddings[0])
         judged.append(Judged(test, detector.judge(result, 0, image, test.part_class), recognised))
     require_readable(broken, "test images")
     return judged
@@ -103,7 +108,7 @@ def _measure(judged: list[Judged], height: int, width: int) -> ClassMetrics:
 
 
 def _measure_maps(judged: list[Judged], height: int, width: int) -> tuple[float | None, float | None]:
-    """Pixel metrics at the model's size, over good pictures and defective ones with a mask."""
+    """Pixel metrics at that size, over good pictures and defective ones with a mask."""
     masked = [one for one in judged if one.test.is_good or one.test.mask is not None]
     if all(one.test.is_good for one in masked):
         return None, None

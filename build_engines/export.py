@@ -1,7 +1,10 @@
 """From PyTorch to ONNX, and from a bundle's ONNX to the form TensorRT 8.5 takes."""
 
 import io
+import re
 import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -9,6 +12,7 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from build_engines import graph
+from build_engines.errors import GraphError
 from build_engines.networks.inspection import InspectionNetwork
 from engines.bundle import ImageInput, Outputs
 
@@ -19,20 +23,41 @@ MAPS, SCORES, EMBEDDINGS = "maps", "scores", "embeddings"
 _STORED_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-def to_onnx(network: InspectionNetwork, image_size: int) -> tuple[ModelProto, ImageInput, Outputs]:
+@dataclass(frozen=True)
+class Exported:
+    """The float32 graph, opset 17, and what it takes and gives.
+
+    Attributes:
+        targets, features: names of the tensors inside that the method's training loss compares.
+    """
+
+    model: ModelProto
+    input: ImageInput
+    outputs: Outputs
+    targets: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+def to_onnx(network: InspectionNetwork, image_size: int) -> Exported:
     """Export a network with a dynamic batch; batch normalisation is folded into the convolutions.
 
     Args:
         network: on the CPU; it is put into eval mode.
         image_size: height and width in pixels.
 
-    Returns:
-        The float32 graph, opset 17, and what it takes and gives.
+    Raises GraphError where a module that belongs to training alone is in the graph.
     """
     network.eval()
     example = torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)
     with torch.no_grad():
-        maps, _, embeddings = network(example)
+        images = network.normalize(example)
+        targets = network.method.targets(images)
+        features = network.method.imitate(images, targets)
+        maps, _, embeddings = network.method.inspect(targets, features)
+    inside = (
+        tuple(f"targets.{i}" for i in range(len(targets))),
+        tuple(f"features.{i}" for i in range(len(features))),
+    )
     names = [INPUT, MAPS, SCORES, EMBEDDINGS]
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -40,16 +65,18 @@ def to_onnx(network: InspectionNetwork, image_size: int) -> tuple[ModelProto, Im
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (example,),
+            (example, True),
             buffer,
             dynamo=False,
             opset_version=OPSET,
             input_names=names[:1],
-            output_names=names[1:],
+            output_names=[*names[1:], *inside[0], *inside[1]],
             dynamic_axes={name: {0: "batch"} for name in names},
         )
     model = onnx.load_from_string(buffer.getvalue())
     graph.tidy(model)
+    del model.graph.output[len(names) - 1 :]
+    require_absent(model, network.method.training_only)
     model.producer_name = "unispect"
     image_input = ImageInput(name=INPUT, height=image_size, width=image_size)
     outputs = Outputs(
@@ -60,15 +87,30 @@ def to_onnx(network: InspectionNetwork, image_size: int) -> tuple[ModelProto, Im
         map_width=maps.shape[2],
         embedding_size=embeddings.shape[1],
     )
-    return model, image_input, outputs
+    return Exported(model, image_input, outputs, *inside)
 
 
-def store_weights_as(model: ModelProto, kind: int) -> None:
-    """Keep convolution weights as FLOAT16 or BFLOAT16, with a Cast to float32 before each convolution."""
+def require_absent(model: ModelProto, modules: Collection[str]) -> None:
+    """Raises GraphError where one of the modules, named as in PyTorch, has left a node in the graph."""
+    for node in model.graph.node:
+        for module in modules:
+            if module in re.split(r"[/.]", node.name):
+                raise GraphError(
+                    f"The graph holds {node.name}, and {module} belongs to training alone; export it anew."
+                )
+
+
+def store_weights_as(model: ModelProto, kind: int, layers: Collection[str] | None = None) -> None:
+    """Keep convolution weights as FLOAT16 or BFLOAT16, with a Cast to float32 before each convolution.
+
+    Args:
+        kind: FLOAT16 or BFLOAT16 of onnx's TensorProto.
+        layers: names of the convolutions; None for all. None of them may be quantized.
+    """
     constants = graph.initializers(model)
     nodes = []
     for node in model.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in ("Conv", "ConvTranspose") and (layers is None or node.name in layers):
             weight = constants[node.input[1]]
             stored = f"{weight.name}_stored"
             values = numpy_helper.to_array(weight)

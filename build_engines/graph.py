@@ -5,7 +5,8 @@ from collections import defaultdict
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 
 def initializers(model: ModelProto) -> dict[str, TensorProto]:
@@ -50,7 +51,8 @@ def replace_nodes(model: ModelProto, nodes: list[NodeProto]) -> None:
 def tidy(model: ModelProto) -> None:
     """Turn what the exporter wrote as Constant and Identity nodes into initializers, so that rules see one form.
 
-    An initializer shared under several names is written once a name: a convolution owns its weights and bias.
+    An initializer shared under several names is written once a name: a convolution owns its weights and bias. What is
+    computed from constants alone (the exporter does so for paddings) becomes a constant as well.
     """
     constants = initializers(model)
     nodes = []
@@ -60,6 +62,8 @@ def tidy(model: ModelProto) -> None:
             constants[node.output[0]] = _renamed(tensor, node.output[0])
         elif node.op_type == "Identity" and node.input[0] in constants:
             constants[node.output[0]] = _renamed(constants[node.input[0]], node.output[0])
+        elif node.input and all(name in constants for name in node.input if name):
+            constants[node.output[0]] = _computed(node, constants, model)
         else:
             nodes.append(node)
     del model.graph.initializer[:]
@@ -73,3 +77,14 @@ def _renamed(tensor: TensorProto, name: str) -> TensorProto:
     copy.CopyFrom(tensor)
     copy.name = name
     return copy
+
+
+def _computed(node: NodeProto, constants: dict[str, TensorProto], model: ModelProto) -> TensorProto:
+    values = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
+    inputs = [helper.make_tensor_value_info(name, constants[name].data_type, None) for name in values]
+    outputs = [helper.make_empty_tensor_value_info(node.output[0])]
+    single = helper.make_model(
+        helper.make_graph([node], node.name, inputs, outputs), opset_imports=list(model.opset_import)
+    )
+    (value,) = ReferenceEvaluator(single).run(None, values)
+    return numpy_helper.from_array(np.asarray(value), node.output[0])

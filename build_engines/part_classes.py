@@ -16,12 +16,7 @@ _BATCH = 8
 def run_all(backend: Backend, pixels: NDArray[np.uint8], what: str) -> RawResult:
     """Results for uint8 [N, H, W, 3], a batch at a time. Shows progress."""
     starts = range(0, len(pixels), _BATCH)
-    results = [backend.run(pixels[start : start + _BATCH]) for start in track(starts, what)]
-    return RawResult(
-        np.concatenate([result.maps for result in results]),
-        np.concatenate([result.scores for result in results]),
-        np.concatenate([result.embeddings for result in results]),
-    )
+    return RawResult.joined([backend.run(pixels[start : start + _BATCH]) for start in track(starts, what)])
 
 
 def centroid_of(backend: Backend, part: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

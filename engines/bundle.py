@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from engines.errors import BundleError
+from engines.errors import BundleError, TilingError
 from engines.files import sha256_of, write_atomic
+from engines.tiling import TileAxis, TileGrid
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -50,6 +51,25 @@ class Outputs(_Part):
     map_height: int = Field(gt=0)
     map_width: int = Field(gt=0)
     embedding_size: int = Field(gt=0)
+
+
+class Tiling(_Part):
+    """Images larger than the network's input, which then is one of the square tiles that they are cut into.
+
+    Attributes:
+        height, width: what images are resized to, in pixels.
+        overlap: by how many pixels neighbouring tiles overlap at least.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    overlap: int = Field(ge=0)
+
+    def grid(self, tile_height: int, tile_width: int) -> TileGrid:
+        """Where tiles of that size lie. Raises TilingError where they do not fit."""
+        return TileGrid(
+            TileAxis(self.height, tile_height, self.overlap), TileAxis(self.width, tile_width, self.overlap)
+        )
 
 
 class PartClass(_Part):
@@ -103,15 +123,24 @@ class Quantization(_Part):
     """How the INT8 network was made: which tensors are quantized, with which scale.
 
     Attributes:
+        mode: ptq, or qat where the network was fine-tuned with quantization in the loop.
         images: calibration images.
         equalization: strength of cross-layer equalization before quantizing; 0 is none.
+        weight_bits, activation_bits: how many bits the integers have.
+        simulated: fewer than 8 bits, stored and computed as int8 all the same.
+        fine_tuning_epochs: after training, before quantizing.
+        float_layers: stay in floating point, with weights stored as half floats.
     """
 
-    mode: Literal["ptq"]
+    mode: Literal["ptq", "qat"]
     calibration: str
     calibrator: str
     images: int = Field(gt=0)
     equalization: float = Field(ge=0, le=1)
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    activation_bits: int = Field(default=8, ge=2, le=8)
+    simulated: bool = False
+    fine_tuning_epochs: int = Field(default=0, ge=0)
     activation_scales: dict[str, Finite]
     quantized_layers: list[str]
     float_layers: list[str]
@@ -133,6 +162,7 @@ class Manifest(_Part):
     precision: Precision
     input: ImageInput
     outputs: Outputs
+    tiling: Tiling | None = None
     part_classes: list[PartClass] = Field(min_length=1)
     golden: Golden
     teacher: Teacher
@@ -144,27 +174,43 @@ class Manifest(_Part):
     files: dict[str, FileRecord]
     digest: Digest | Literal[""] = ""
 
+    @property
+    def grid(self) -> TileGrid | None:
+        """How images are cut into tiles; None where the network takes them whole."""
+        return self.tiling.grid(self.input.height, self.input.width) if self.tiling else None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width that images are resized to."""
+        size = self.tiling or self.input
+        return size.height, size.width
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of an image's anomaly map."""
+        cells = (self.outputs.map_height, self.outputs.map_width)
+        return self.grid.scaled(*cells).size if self.grid else cells
+
     def sealed(self) -> "Manifest":
         """The same manifest with its digest."""
-        return self.model_copy(update={"digest": self._digest()})
-
-    def _digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    def is_sealed(self) -> bool:
-        """Whether the digest is that of the content."""
-        return self.digest == self._digest()
+        return self.model_copy(update={"digest": _digest(json.loads(self.model_dump_json()))})
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What a backend needs to run a network: the ONNX file, its precision, and the names of what goes in and out."""
+    """What a backend needs to run a network.
+
+    Attributes:
+        path: the ONNX file.
+        input, outputs: what goes in and out, by name.
+        grid: how images are cut into tiles of the input's size; None where they go in whole.
+    """
 
     path: Path
     precision: Precision
     input: ImageInput
     outputs: Outputs
+    grid: TileGrid | None = None
 
 
 class Bundle(BaseModel):
@@ -178,7 +224,7 @@ class Bundle(BaseModel):
     @property
     def network(self) -> Network:
         manifest = self.manifest
-        return Network(self.folder / MODEL, manifest.precision, manifest.input, manifest.outputs)
+        return Network(self.folder / MODEL, manifest.precision, manifest.input, manifest.outputs, manifest.grid)
 
     @property
     def golden_path(self) -> Path:
@@ -215,7 +261,7 @@ def load(folder: Path) -> Bundle:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise BundleError(f"{path} is not valid at {where}: {first['msg']}; build or copy the bundle again.") from error
-    if not manifest.is_sealed():
+    if manifest.digest != _digest(raw):
         raise BundleError(f"{path} was altered after it was built; build or copy the bundle again.")
     _check_consistency(path, manifest)
     for name, record in manifest.files.items():
@@ -230,6 +276,12 @@ def save_manifest(folder: Path, manifest: Manifest) -> Bundle:
     return Bundle(folder=folder, manifest=recorded)
 
 
+def _digest(content: Mapping[str, object]) -> str:
+    """Over what the file holds, and not what this version makes of it: a field that came later changes no bundle."""
+    sealed = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
+
+
 def _record_files(folder: Path, names: tuple[str, ...]) -> Mapping[str, FileRecord]:
     return {name: FileRecord(size=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
 
@@ -242,6 +294,10 @@ def _check_consistency(path: Path, manifest: Manifest) -> None:
         raise BundleError(f"{path} lists a part class twice; build or copy the bundle again.")
     if wrong is not None:
         raise BundleError(f"{path} has a centroid of class {wrong} that is not of size {size}; build the bundle again.")
+    try:
+        _ = manifest.map_size
+    except TilingError as error:
+        raise BundleError(f"{path} cannot be used: {error}") from error
     if not {MODEL, manifest.golden.file} <= manifest.files.keys() or manifest.golden.part_class not in names:
         raise BundleError(f"{path} does not record {MODEL} and its golden image; build or copy the bundle again.")
 

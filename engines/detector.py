@@ -31,9 +31,8 @@ class Detector:
         return cls(bundle, open_backend(bundle.network, backend, threads, cache_dir))
 
     def decode(self, data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PartImage:
-        """Decode a picture to the model's size. Raises ImageError."""
-        size = self.bundle.manifest.input
-        return decode(data, size.height, size.width, max_pixels)
+        """Decode a picture to the bundle's image size. Raises ImageError."""
+        return decode(data, *self.bundle.manifest.image_size, max_pixels)
 
     def infer(self, images: Sequence[PartImage]) -> RawResult:
         """Run the network on a batch. Raises BackendError."""

@@ -9,6 +9,10 @@ class BundleError(UnispectError):
     """A bundle is missing, altered, incomplete or of another schema."""
 
 
+class TilingError(UnispectError):
+    """Tiles do not fit the image, or the network's anomaly map does not fit the tiles."""
+
+
 class BackendError(UnispectError):
     """A backend is not installed, not usable on this machine, or failed while running."""
 

@@ -45,11 +45,11 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
 
 
 def encode_map(anomaly_map: NDArray[np.float32]) -> tuple[bytes, float]:
-    """A float32 map [h, w] of values >= 0 as 16-bit grey PNG, and its scale.
+    """A float32 map [h, w] as 16-bit grey PNG, and its scale; values below 0, as normalised maps have, become 0.
 
     value = pixel / 65535 * scale. The scale stands in the PNG's text chunk `unispect:scale` too.
     """
-    scale = float(anomaly_map.max()) or 1.0
+    scale = max(float(anomaly_map.max()), 0.0) or 1.0
     levels = np.round(np.clip(anomaly_map / scale, 0.0, 1.0) * 65535.0).astype(np.uint16)
     text = PngImagePlugin.PngInfo()
     text.add_text(SCALE_KEY, repr(scale))

@@ -68,6 +68,10 @@ class Judge:
             known = ", ".join(self._index)
             raise UnknownPartClass(f"There is no part class {name[:64]!r} in this engine; it knows {known}.") from None
 
+    def recognise(self, embedding: NDArray[np.float32]) -> str:
+        """The part class whose centroid is nearest to an embedding [C]."""
+        return self._classes[int(self._distances(embedding).argmin())].name
+
     def judge(
         self,
         anomaly_map: NDArray[np.float32],
@@ -88,7 +92,7 @@ class Judge:
         Raises:
             UnknownPartClass: `part_class` is not in the bundle.
         """
-        distances = np.linalg.norm(self._centroids - embedding, axis=1)
+        distances = self._distances(embedding)
         index = int(distances.argmin()) if part_class is None else self.index_of(part_class)
         part = self._classes[index]
         failed = score > part.threshold
@@ -103,6 +107,9 @@ class Judge:
             regions=find_regions(anomaly_map, part.pixel_threshold, part.threshold, size) if failed else (),
             anomaly_map=anomaly_map,
         )
+
+    def _distances(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.linalg.norm(self._centroids - embedding, axis=1))
 
 
 def find_regions(

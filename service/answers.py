@@ -7,7 +7,7 @@ from typing import Literal
 import orjson
 from pydantic import BaseModel, Field, JsonValue
 
-from engines.bundle import ImageInput, Manifest
+from engines.bundle import ImageInput, Manifest, Tiling
 from engines.scoring import PartClassSource, Verdict
 from service.inspector import Result
 from service.timing import STAGES
@@ -112,6 +112,7 @@ class EngineAnswer(BaseModel):
     precision: str
     backend: str | None = Field(description="The inference library; null until the engine is open.")
     input: ImageInput
+    tiling: Tiling | None = Field(description="How larger images are cut to the network's input; null: not at all.")
     part_classes: list[PartClassAnswer]
     metrics: dict[str, JsonValue] = Field(description="What was measured when the engine was built.")
     created: datetime
@@ -125,6 +126,7 @@ class EngineAnswer(BaseModel):
             precision=manifest.precision,
             backend=backend,
             input=manifest.input,
+            tiling=manifest.tiling,
             part_classes=[
                 PartClassAnswer(
                     name=part.name,

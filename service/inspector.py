@@ -19,7 +19,7 @@ from engines.errors import BackendError, UnispectError
 from engines.images import PartImage
 from engines.scoring import Inspection
 from service.errors import NotReady, QueueFull
-from service.health import STALLED_SECONDS, Health, Stage
+from service.health import STALLED_RATIO, STALLED_SECONDS, Health, Stage
 from service.pictures import Heatmap, HeatmapKind, draw_heatmap
 from service.timing import Timing
 
@@ -84,6 +84,7 @@ class Inspector:
         self._draining = False
         self._depth = 0
         self._inferring_since: float | None = None
+        self._stalled_seconds = STALLED_SECONDS
         self._decoded: SimpleQueue[_Job | None] = SimpleQueue()
         self._pool = ThreadPoolExecutor(decode_workers, "decode")
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -100,8 +101,9 @@ class Inspector:
         if self._health.stage is Stage.READY and self._draining:
             return Health(Stage.DRAINING)
         since = self._inferring_since
-        if since is not None and perf_counter() - since > STALLED_SECONDS:
-            return Health(Stage.BROKEN, f"The engine has been busy with one image for over {STALLED_SECONDS:.0f} s.")
+        limit = self._stalled_seconds
+        if since is not None and perf_counter() - since > limit:
+            return Health(Stage.BROKEN, f"The engine has been busy with one image for over {limit:.0f} s.")
         return self._health
 
     def start(self) -> None:
@@ -177,7 +179,9 @@ class Inspector:
             self.backend_name = self._detector.backend.name
             self.engine_name = self._describe(self.backend_name)
             self._health = Health(Stage.WARMING_UP)
+            began = perf_counter()
             score = self._detector.check_golden()
+            self._stalled_seconds = max(STALLED_SECONDS, STALLED_RATIO * (perf_counter() - began))
         except Exception as error:
             _log.exception("The engine cannot be used.")
             known = isinstance(error, UnispectError)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -49,6 +50,20 @@ def float_bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def tiled_run_folder(parts_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
+    """A finished run on tiles of 64 pixels, nine an image."""
+    folder = tmp_path_factory.mktemp("runs") / "tiled"
+    train_small(parts_folder, folder, console, epochs=2, tile=64, overlap=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiled_bundle_folder(tiled_run_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
+    """An INT8 bundle of the run on tiles."""
+    return quantize_small(tiled_run_folder, tmp_path_factory.mktemp("bundles") / "tiled", "int8", console)
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images and weights; tests that need it skip where it is absent."""
     if not (SHARED / "data").is_dir():
@@ -56,23 +71,17 @@ def shared() -> Path:
     return SHARED
 
 
-def train_small(
-    data: Path, out: Path, console: Console, *, epochs: int = EPOCHS, resume: bool = False, seed: int = 0
-) -> None:
-    """Train on synthetic parts at 128 pixels in a few seconds."""
-    train_run(
-        data=data,
-        out=out,
-        teacher_weights="procedural",
-        epochs=epochs,
-        batch_size=8,
-        learning_rate=0.2,
-        image_size=IMAGE_SIZE,
-        seed=seed,
-        device="cpu",
-        resume=resume,
-        console=console,
-    )
+def train_small(data: Path, out: Path, console: Console, *, resume: bool = False, **asked: Any) -> None:
+    """Train on synthetic parts in a few seconds, with other keys of a recipe where they are `asked`."""
+    small = {
+        "teacher_weights": "procedural",
+        "epochs": EPOCHS,
+        "batch_size": 8,
+        "learning_rate": 0.2,
+        "image_size": IMAGE_SIZE,
+        "device": "cpu",
+    }
+    train_run(data=data, out=out, console=console, resume=resume, **{**small, **asked})
 
 
 def quantize_small(run: Path, out: Path, precision: str, console: Console) -> Path:

@@ -12,7 +12,7 @@ from build_engines.commands.options import choose
 from build_engines.errors import GraphError
 from build_engines.export import for_tensorrt
 from engines import bundle as bundles
-from engines.bundle import MANIFEST
+from engines.bundle import MANIFEST, Manifest
 from engines.files import write_atomic
 
 
@@ -22,7 +22,7 @@ def show_bundle(folder: Path, console: Console) -> None:
     size = sum(record.size for record in manifest.files.values())
     console.print(
         f"{manifest.name} {manifest.version}: {manifest.method}, {manifest.precision}, "
-        f"{manifest.input.width}x{manifest.input.height}, teacher {manifest.teacher.architecture} "
+        f"{_size(manifest)}, teacher {manifest.teacher.architecture} "
         f"({manifest.teacher.weights}), {size / 1e6:.1f} MB, made {manifest.created:%Y-%m-%d %H:%M} UTC"
     )
     table = Table("Part class", "Training", "Held out", "Threshold", "False-reject rate")
@@ -32,10 +32,16 @@ def show_bundle(folder: Path, console: Console) -> None:
     console.print(table)
     if manifest.quantization:
         used = manifest.quantization
+        kept = f", {len(used.float_layers)} in FP16" if used.float_layers else ""
         console.print(
-            f"{used.mode.upper()}: {len(used.quantized_layers)} convolutions in INT8, {used.calibrator} ranges of "
-            f"{used.images} images ({used.calibration}), equalization {used.equalization:g}"
+            f"{used.mode.upper()}: {len(used.quantized_layers)} convolutions in INT8{kept}, {used.calibrator} ranges "
+            f"of {used.images} images ({used.calibration}), equalization {used.equalization:g}"
         )
+        if used.simulated:
+            console.print(
+                f"Simulated: weights of {used.weight_bits} and activations of {used.activation_bits} bits, stored and "
+                "computed as INT8; 'packed' is the size that such weights would have."
+            )
     for name, figures in manifest.metrics.items():
         console.print(f"{name}: {figures}", highlight=False)
 
@@ -60,6 +66,12 @@ def export_bundle(folder: Path, out: Path, console: Console) -> None:
     lint.require(model, "tensorrt")
     write_atomic(out, model.SerializeToString())
     console.print(f"Wrote {out}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _size(manifest: Manifest) -> str:
+    height, width = manifest.image_size
+    tiles = f" in {len(manifest.grid)} tiles of {manifest.input.width}x{manifest.input.height}" if manifest.grid else ""
+    return f"{width}x{height}{tiles}"
 
 
 def _read_onnx(path: Path) -> onnx.ModelProto:

@@ -1,21 +1,21 @@
-"""`build-engines train`."""
+"""`build-engines train` and `build-engines recipes`."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import ValidationError
+import yaml
 from rich.console import Console
 
 from build_engines import run
-from build_engines.commands.options import ArgumentError, choose
+from build_engines.commands.options import ArgumentError
 from build_engines.data.folder import find_parts
 from build_engines.errors import RunError
-from build_engines.methods import METHODS
-from build_engines.networks.resnet import ARCHITECTURES
-from build_engines.networks.weights import PROCEDURAL, PROCEDURAL_ARCHITECTURE
+from build_engines.recipe import Recipe, check_recipe, read_recipe, shipped_recipes
 from build_engines.training import start_record, train
 
-DEFAULT_TEACHER = "resnet18"
+_FLAGS = {"augmentation": "--augment", "optimizer.learning_rate": "--lr", "options": "--option"}
 
 
 def train_run(
@@ -23,63 +23,92 @@ def train_run(
     data: Path,
     out: Path,
     console: Console,
-    method: str = "stfpm",
-    classes: list[str] | None = None,
-    teacher: str | None = None,
-    teacher_weights: str | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    image_size: int = 256,
-    held_out: float = 0.2,
-    seed: int = 0,
-    device: str = "auto",
     resume: bool = False,
+    recipe: str | None = None,
+    learning_rate: float | None = None,
+    options: dict[str, Any] | None = None,
+    **asked: Any,
 ) -> None:
-    """Start a run, or go on with one when `resume` and the arguments are those it began with.
+    """Start a run, or go on with one when `resume` and all else is what it began with.
 
-    None means the method's own value; of `classes`, all; of `teacher_weights`, torchvision's file.
+    Args:
+        data: folder of parts.
+        out: folder of the run.
+        console: what the outcome is printed on.
+        resume: go on with the run in `out`, if there is one.
+        recipe: name of a shipped one, or path of a YAML file.
+        learning_rate: of the optimiser.
+        options: of the method alone.
+        asked: other keys of `Recipe`. What is not None goes before the recipe, and this before the method's own.
     """
-    choose("method", method, METHODS)
-    architecture = teacher or (PROCEDURAL_ARCHITECTURE if teacher_weights == PROCEDURAL else DEFAULT_TEACHER)
-    choose("teacher", architecture, ARCHITECTURES)
-    chosen = METHODS[method]
-    optimizer = chosen.optimizer
+    asked = {key: value for key, value in asked.items() if value is not None}
     if learning_rate is not None:
-        optimizer = optimizer.model_copy(update={"learning_rate": learning_rate})
-    try:
-        settings = run.TrainSettings(
-            method=method,
-            teacher=architecture,
-            epochs=epochs or chosen.epochs,
-            batch_size=batch_size or chosen.batch_size,
-            optimizer=run.OptimizerSettings.model_validate(optimizer.model_dump()),
-            image_size=image_size,
-            held_out=held_out,
-            seed=seed,
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ArgumentError(
-            f"--{str(first['loc'][-1]).replace('_', '-')}: {first['msg']}, not {first['input']}."
-        ) from error
+        asked["optimizer"] = {**asked.get("optimizer", {}), "learning_rate": learning_rate}
+    if options:
+        asked["options"] = options
+    chosen, settings = _merged(recipe, asked)
     begun = (out / run.RECORD).exists()
     if begun and not resume:
         raise RunError(f"{out} holds a run already; say --resume to go on with it, or give another --out.")
-    record = start_record(data, find_parts(data, classes), settings, teacher_weights, _device(device))
+    device = _device(chosen)
+    parts = find_parts(data, chosen.classes)
+    record = start_record(data, parts, settings, chosen.teacher_weights, device, chosen.devices)
     if begun:
         record = _continued(out, record)
         if record.is_finished:
-            console.print(f"The run {out} has finished its {record.settings.epochs} epochs.")
+            console.print(f"The run {out} is finished: {_end(record)}.")
             return
     out.mkdir(parents=True, exist_ok=True)
     run.save(out, record)
     done = train(out, record, resume=begun)
     best = done.history[done.best_epoch - 1]
     console.print(
-        f"Trained {len(done.split)} part classes on {sum(done.data.train.values())} images in {done.seconds:.0f} s; "
-        f"epoch {done.best_epoch} is best, held-out loss {best.held_out_loss:.4f}. Run: {out}"
+        f"Trained {len(done.split)} part classes on {sum(done.data.train.values())} images in {done.seconds:.0f} s: "
+        f"{_end(done)}; epoch {done.best_epoch} is best, held-out loss {best.held_out_loss:.4f}. Run: {out}"
     )
+
+
+def list_recipes(console: Console) -> None:
+    """Print name, method and first comment of each shipped recipe."""
+    for path in shipped_recipes():
+        method = read_recipe(path.stem).get("method", "any")
+        comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        console.print(f"{path.stem:12} {method:6} {comment}", highlight=False, soft_wrap=True)
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, Any]:
+    """Options of a method from KEY=VALUE, the value as a recipe would have it. Raises ArgumentError."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals or not key:
+            raise ArgumentError(f"--option {pair!r} is not KEY=VALUE, with a value as YAML has it.")
+    return options
+
+
+def _merged(name: str | None, asked: dict[str, Any]) -> tuple[Recipe, run.TrainSettings]:
+    values = read_recipe(name) if name else {}
+    both = {**values, **asked}
+    for key in ("optimizer", "options"):
+        if isinstance(values.get(key), dict) and key in asked:
+            both[key] = {**values[key], **asked[key]}
+    return check_recipe(both, lambda key: _flag(key) if _holds(asked, key) or not name else f"{key} in recipe {name}")
+
+
+def _holds(asked: dict[str, Any], key: str) -> bool:
+    first, *rest = key.split(".", 1)
+    return first in asked and (not rest or not isinstance(asked[first], dict) or rest[0] in asked[first])
+
+
+def _flag(key: str) -> str:
+    first, *rest = key.split(".", 1)
+    if first == "options" and rest:
+        return f"{_FLAGS[first]} {rest[0]}"
+    return _FLAGS.get(key, f"--{key.replace('_', '-')}")
 
 
 def _continued(out: Path, asked: run.RunRecord) -> run.RunRecord:
@@ -91,11 +120,20 @@ def _continued(out: Path, asked: run.RunRecord) -> run.RunRecord:
     ):
         if before != now:
             raise RunError(f"The run {out} began with other {what}; resume it with the same, or give another --out.")
-    return begun.model_copy(update={"device": asked.device, "data_folder": asked.data_folder})
+    return begun.model_copy(update={"device": asked.device, "devices": asked.devices, "data_folder": asked.data_folder})
 
 
-def _device(asked: str) -> str:
-    choose("device", asked, ("auto", "cpu", "cuda"))
-    if asked == "cuda" and not torch.cuda.is_available():
+def _end(record: run.RunRecord) -> str:
+    epochs = f"{len(record.history)} of {record.settings.epochs} epochs"
+    return f"{epochs}, stopped early" if record.stopped_early else epochs
+
+
+def _device(recipe: Recipe) -> str:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if recipe.device == "cpu" or (recipe.device == "auto" and not found):
+        return "cpu"
+    if not found:
         raise ArgumentError("--device cuda: PyTorch finds no GPU here; say --device cpu.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    if recipe.devices > found:
+        raise ArgumentError(f"--devices {recipe.devices}: PyTorch finds {found} GPUs here; ask for no more.")
+    return "cuda"

@@ -2,8 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
@@ -46,6 +50,10 @@ class Method(nn.Module, ABC):
 
     `student` holds all that is trained. The teacher's features are constants of an image, so that training can
     compute them once: `targets` gives them, `loss` takes them.
+
+    Attributes:
+        training_only: names of modules that no exported graph may hold.
+        reads_teacher: the student's input is what the teacher gives, not the image.
     """
 
     name: ClassVar[str]
@@ -53,6 +61,8 @@ class Method(nn.Module, ABC):
     batch_size: ClassVar[int]
     epochs: ClassVar[int]
     options: ClassVar[type[Options]] = Options
+    training_only: ClassVar[tuple[str, ...]] = ()
+    reads_teacher: ClassVar[bool] = False
 
     def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
         super().__init__()
@@ -79,12 +89,59 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The teacher's part of the loss for normalised RGB [N, 3, H, W]: tensors [N, ...]."""
+        """What the teacher makes of normalised RGB [N, 3, H, W]: tensors [N, ...]."""
 
     @abstractmethod
-    def loss(self, images: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
-        """The training loss of a batch, a scalar."""
+    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the student makes of the same, from the images or from what the teacher gives."""
 
     @abstractmethod
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised RGB [N, 3, H, W] to anomaly maps [N, h, w], scores [N] and embeddings [N, C]."""
+    def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
+        """The training loss between the two, a scalar."""
+
+    def loss(self, images: Tensor, targets: tuple[Tensor, ...], seen: tuple[Tensor, ...] | None = None) -> Tensor:
+        """The training loss of a batch, a scalar.
+
+        Args:
+            images: normalised RGB [N, 3, H, W].
+            targets: what the teacher makes of them; of the same pictures without defects where these show some.
+            seen: what the teacher makes of `images` themselves, where that is not `targets`.
+        """
+        return self.compare(targets, self.imitate(images, targets if seen is None else seen))
+
+    def prepare(self, pixels: NDArray[np.uint8], folder: Path, seed: int, device: torch.device) -> None:
+        """Train what must exist before the student; nothing by default.
+
+        Called on every start of a run, before `targets`, so it must itself take up what an earlier call left in
+        `folder`. What inference needs of it belongs into `student`, for that alone is saved with the run.
+
+        Args:
+            pixels: good training images, uint8 [N, H, W, 3].
+            folder: the run's, for what should outlive an interruption.
+            seed: the run's.
+            device: where to compute; the method is there already.
+        """
+
+    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        """Set constants of `student` from held-out good images, at the end of training; nothing by default.
+
+        Called with the best epoch's student. An interrupted call is made again, so it must not build on what it set.
+
+        Args:
+            pixels: held-out good images, uint8 [N, H, W, 3].
+            device: where to compute; the method is there already.
+        """
+
+    @abstractmethod
+    def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Anomaly maps [N, h, w], scores [N] and embeddings [N, C] from both."""
+
+    def forward(self, images: Tensor, inside: bool = False) -> tuple[Tensor, ...]:
+        """Normalised RGB [N, 3, H, W] to anomaly maps [N, h, w], scores [N] and embeddings [N, C].
+
+        With `inside`, targets and features follow.
+        """
+        targets = self.targets(images)
+        features = self.imitate(images, targets)
+        found = self.inspect(targets, features)
+        return (*found, *targets, *features) if inside else found

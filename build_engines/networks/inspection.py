@@ -1,24 +1,9 @@
 """The whole network of a bundle: camera pixels in, map, score and embedding out."""
 
-import torch
 from torch import Tensor, nn
 
 from build_engines.methods.base import Method
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class Normalize(nn.Module):
-    """uint8 [N, H, W, 3] RGB to float [N, 3, H, W] with ImageNet's mean and standard deviation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("offset", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255.0, persistent=False)
-        self.register_buffer("gain", 1.0 / (torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255.0), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return (pixels.float().permute(0, 3, 1, 2) - self.offset) * self.gain
+from build_engines.networks.normalize import Normalize
 
 
 class InspectionNetwork(nn.Module):
@@ -29,6 +14,9 @@ class InspectionNetwork(nn.Module):
         self.normalize = Normalize()
         self.method = method
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [N, H, W, 3] to anomaly maps [N, h, w], scores [N], embeddings [N, C], float32."""
-        return self.method(self.normalize(pixels))
+    def forward(self, pixels: Tensor, inside: bool = False) -> tuple[Tensor, ...]:
+        """uint8 [N, H, W, 3] to anomaly maps [N, h, w], scores [N], embeddings [N, C], float32.
+
+        With `inside`, targets and features follow.
+        """
+        return self.method(self.normalize(pixels), inside)

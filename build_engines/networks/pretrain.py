@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from build_engines.networks.inspection import Normalize
+from build_engines.networks.normalize import Normalize
 from build_engines.networks.procedural import CLASSES, sample
 from build_engines.networks.resnet import build_trunk
 from build_engines.networks.weights import PROCEDURAL_ARCHITECTURE

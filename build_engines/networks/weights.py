@@ -24,14 +24,20 @@ PROCEDURAL_FILE = Path(__file__).with_name("procedural_teacher.safetensors")
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of torchvision's; its name ends in the first eight digits of its SHA-256."""
+    """A file of torchvision's, of the first weights it had (V1); its name ends in the first digits of its SHA-256."""
 
     url: str
     sha256_prefix: str
 
 
 OFFICIAL = {
-    "resnet18": OfficialFile("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"),
+    name: OfficialFile(f"https://download.pytorch.org/models/{name}-{digest}.pth", digest)
+    for name, digest in {
+        "resnet18": "f37072fd",
+        "resnet34": "b627a593",
+        "resnet50": "0676ba61",
+        "wide_resnet50_2": "95faca4d",
+    }.items()
 }
 
 

@@ -1,7 +1,6 @@
 """Scales of activations, from what they do on calibration images."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -10,58 +9,35 @@ from onnx import ModelProto, helper
 from rich.progress import track
 
 from build_engines.export import INPUT
+from build_engines.quantization.calibrators import CALIBRATORS
+from build_engines.quantization.histogram import Histogram
+from build_engines.quantization.integers import largest_integer
 
-# int8 with zero point 0: the largest integer on both sides.
-LARGEST = 127.0
 # A tensor that is zero on all calibration images still needs a positive scale.
 _SMALLEST_RANGE = 1e-6
 _BATCH = 4
 
 
-class Calibrator(ABC):
-    """Watches one tensor and decides the largest magnitude that is kept."""
-
-    @abstractmethod
-    def observe(self, values: NDArray[np.float32]) -> None:
-        """See the tensor's values for one batch, of any shape."""
-
-    @abstractmethod
-    def range(self) -> float:
-        """The magnitude that becomes 127, >= 0."""
-
-
-class MinMax(Calibrator):
-    """The largest magnitude seen: nothing is clipped that a calibration image holds."""
-
-    def __init__(self) -> None:
-        self._largest = 0.0
-
-    def observe(self, values: NDArray[np.float32]) -> None:
-        self._largest = max(self._largest, float(np.abs(values).max()))
-
-    def range(self) -> float:
-        return self._largest
-
-
-CALIBRATORS: dict[str, type[Calibrator]] = {"minmax": MinMax}
-
-
-def calibrate(
-    model: ModelProto, tensors: Sequence[str], images: NDArray[np.uint8], calibrator: str
-) -> dict[str, np.float32]:
-    """Run a float graph on images and give each tensor's scale, float32 > 0.
+def observe(model: ModelProto, tensors: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Histogram]:
+    """Run a float graph on images once; any calibrator takes its ranges from what comes back.
 
     Args:
         model: the float32 graph.
         tensors: names of activations.
         images: uint8 [N, H, W, 3].
-        calibrator: one of `CALIBRATORS`.
     """
-    observers = {name: CALIBRATORS[calibrator]() for name in tensors}
+    seen = {name: Histogram() for name in tensors}
     for batch in activations(model, tensors, images, "Calibration"):
         for name, values in batch.items():
-            observers[name].observe(values)
-    return {name: np.float32(max(seen.range(), _SMALLEST_RANGE) / LARGEST) for name, seen in observers.items()}
+            seen[name].observe(values)
+    return seen
+
+
+def scales_of(seen: Mapping[str, Histogram], calibrator: str, bits: int = 8) -> dict[str, np.float32]:
+    """Each tensor's scale, float32 > 0, with the range that `calibrator` of `CALIBRATORS` chooses."""
+    most = largest_integer(bits)
+    choose_range = CALIBRATORS[calibrator]
+    return {name: np.float32(max(choose_range(one, most), _SMALLEST_RANGE) / most) for name, one in seen.items()}
 
 
 def channel_ranges(

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from build_engines import graph
-from build_engines.quantization.calibration import LARGEST
-
-_SMALLEST_SCALE = np.float32(1e-12)
+from build_engines.quantization.integers import largest_integer, weight_integers
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,19 @@ def place(model: ModelProto, keep_float: Collection[str] = ()) -> Placement:
     return Placement(tuple(node.name for node in convolutions), identities, tuple(tensors))
 
 
-def insert(model: ModelProto, placement: Placement, scales: Mapping[str, np.float32]) -> ModelProto:
+def insert(
+    model: ModelProto,
+    placement: Placement,
+    scales: Mapping[str, np.float32],
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+) -> ModelProto:
     """A copy of the float graph with Q/DQ on activations and int8 weights behind DQ.
 
+    Fewer than 8 bits are simulated: the integers keep to the smaller range, activations by a Clip, and are int8 still.
+
     Args:
-        scales: of each of `placement.tensors`.
+        scales: of each of `placement.tensors`, for `activation_bits`.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -56,16 +62,16 @@ def insert(model: ModelProto, placement: Placement, scales: Mapping[str, np.floa
     quantized = set(placement.layers)
     nodes: list[NodeProto] = []
     for name in (tensor.name for tensor in copy.graph.input):
-        nodes += _activation(copy, name, scales)
+        nodes += _activation(copy, name, scales, activation_bits)
     for node in copy.graph.node:
         if node.name in quantized:
             node.input[0] = _dequantized(node.input[0])
-            nodes.append(_weight(copy, node, numpy_helper.to_array(constants[node.input[1]])))
+            nodes.append(_weight(copy, node, numpy_helper.to_array(constants[node.input[1]]), weight_bits))
         elif identity := placement.identities.get(node.name):
             node.input[:] = [_dequantized(name) if name == identity else name for name in node.input]
         nodes.append(node)
         for name in node.output:
-            nodes += _activation(copy, name, scales)
+            nodes += _activation(copy, name, scales, activation_bits)
     graph.replace_nodes(copy, nodes)
     graph.prune(copy)
     return copy
@@ -80,25 +86,31 @@ def _identity_input(add: NodeProto, made_by: Mapping[str, NodeProto]) -> str | N
     return next((name for name in add.input if name not in made_by), add.input[1])
 
 
-def _activation(model: ModelProto, name: str, scales: Mapping[str, np.float32]) -> list[NodeProto]:
+def _activation(model: ModelProto, name: str, scales: Mapping[str, np.float32], bits: int) -> list[NodeProto]:
     if name not in scales:
         return []
     scale = f"{name}_scale"
     model.graph.initializer.append(graph.scalar_or_vector(scale, np.float32(scales[name])))
+    nodes, kept = _clipped(model, name, np.float32(scales[name] * largest_integer(bits))) if bits < 8 else ([], name)
     integers = f"{name}_quantized"
     return [
-        helper.make_node("QuantizeLinear", [name, scale, "zero_point"], [integers], name=integers),
+        *nodes,
+        helper.make_node("QuantizeLinear", [kept, scale, "zero_point"], [integers], name=integers),
         helper.make_node(
             "DequantizeLinear", [integers, scale, "zero_point"], [_dequantized(name)], name=_dequantized(name)
         ),
     ]
 
 
-def _weight(model: ModelProto, convolution: NodeProto, values: NDArray[np.float32]) -> NodeProto:
+def _clipped(model: ModelProto, name: str, limit: np.float32) -> tuple[list[NodeProto], str]:
+    output, low, high = f"{name}_clipped", f"{name}_low", f"{name}_high"
+    model.graph.initializer.extend([graph.scalar_or_vector(low, -limit), graph.scalar_or_vector(high, limit)])
+    return [helper.make_node("Clip", [name, low, high], [output], name=output)], output
+
+
+def _weight(model: ModelProto, convolution: NodeProto, values: NDArray[np.float32], bits: int) -> NodeProto:
     name = convolution.input[1]
-    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)))
-    scales = np.maximum(largest / LARGEST, _SMALLEST_SCALE).astype(np.float32)
-    integers = np.round(values / scales.reshape(-1, *[1] * (values.ndim - 1))).clip(-LARGEST, LARGEST).astype(np.int8)
+    integers, scales = weight_integers(values, bits)
     model.graph.initializer.extend(
         [
             graph.scalar_or_vector(f"{name}_int8", integers),

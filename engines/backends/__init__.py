@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from engines.backends.base import Backend, RawResult
+from engines.backends.tiled import TiledBackend
 from engines.bundle import Network
 from engines.errors import BackendError
 
@@ -14,7 +15,7 @@ __all__ = ["Backend", "BackendName", "RawResult", "choose", "open_backend"]
 
 
 def open_backend(network: Network, name: str = "auto", threads: int = 0, cache_dir: Path | None = None) -> Backend:
-    """Load a network.
+    """Load a network; one that works on tiles takes whole images all the same.
 
     Args:
         network: of a verified bundle, or of one being built.
@@ -24,7 +25,20 @@ def open_backend(network: Network, name: str = "auto", threads: int = 0, cache_d
 
     Raises:
         BackendError: the library is not installed or not usable here, or refuses the network.
+        TilingError: the network's anomaly map does not fit the tiles.
     """
+    backend = _open(network, name, threads, cache_dir)
+    return backend if network.grid is None else TiledBackend(backend, network.grid, network.outputs)
+
+
+def choose() -> str:
+    """What `auto` means here: TensorRT where it is usable, else OpenVINO."""
+    from engines.backends.tensorrt import why_unusable
+
+    return "openvino" if why_unusable() else "tensorrt"
+
+
+def _open(network: Network, name: str, threads: int, cache_dir: Path | None) -> Backend:
     if name not in get_args(BackendName):
         raise BackendError(f"There is no backend {name!r}; choose one of {', '.join(get_args(BackendName))}.")
     chosen = choose() if name == "auto" else name
@@ -43,10 +57,3 @@ def open_backend(network: Network, name: str = "auto", threads: int = 0, cache_d
     from engines.backends.onnxruntime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(network, threads)
-
-
-def choose() -> str:
-    """What `auto` means here: TensorRT where it is usable, else OpenVINO."""
-    from engines.backends.tensorrt import why_unusable
-
-    return "openvino" if why_unusable() else "tensorrt"

@@ -1,6 +1,7 @@
 """The interface every inference library is put behind."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,15 @@ class RawResult:
     scores: NDArray[np.float32]
     embeddings: NDArray[np.float32]
 
+    @classmethod
+    def joined(cls, results: Sequence["RawResult"]) -> "RawResult":
+        """The results of one batch after the other as those of one."""
+        return cls(
+            np.concatenate([result.maps for result in results]),
+            np.concatenate([result.scores for result in results]),
+            np.concatenate([result.embeddings for result in results]),
+        )
+
 
 class Backend(ABC):
     """A network ready to run. Not thread-safe: one thread uses it at a time."""
@@ -23,7 +33,7 @@ class Backend(ABC):
 
     @abstractmethod
     def run(self, batch: NDArray[np.uint8]) -> RawResult:
-        """Run uint8 [N, H, W, 3] RGB images at the model's size. The arrays returned are the caller's to keep.
+        """Run uint8 [N, H, W, 3] RGB images at the bundle's image size. The arrays returned are the caller's to keep.
 
         Raises BackendError where the library fails.
         """

@@ -42,8 +42,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> object:
 def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    commands = ("synth", "train", "quantize", "evaluate", "benchmark", "info", "lint", "export", "pretrain-teacher")
-    assert all(command in out for command in commands)
+    made = ("synth", "train", "quantize", "sensitivity", "export", "pretrain-teacher")
+    assert all(command in out for command in (*made, "evaluate", "benchmark", "info", "lint"))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,15 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--teacher-weights", "/nowhere.pth"], "There is no teacher weights file /nowhere.pth"),
         (["--teacher-weights", "procedural", "--teacher", "resnet18"], "resnet18_half, not a resnet18"),
         (["--image-size", "100"], "--image-size"),
+        (["--image-size", "2048"], "above 1024"),
+        (["--image-size", "5000", "--tile", "256"], "--image-size"),
+        (["--image-size", "256", "--tile", "512"], "tile 512"),
+        (["--tile", "100"], "--tile"),
+        (["--tile", "64"], "overlap 32"),
+        (["--tile", "128", "--overlap", "20"], "--overlap"),
+        (["--overlap", "16"], "overlap 16"),
         (["--held-out", "1.5"], "--held-out"),
-        (["--lr", "-1"], "--learning-rate"),
+        (["--lr", "-1"], "--lr: Input should be greater than 0"),
         (["--epochs", "0"], "--epochs"),
         (["--classes", "nut"], "no class 'nut'"),
         (["--device", "tpu"], "--device 'tpu' is not one of"),
@@ -77,9 +84,15 @@ def test_wrong_training_options(
     ("options", "message"),
     [
         (["--precision", "int4"], "--precision 'int4' is not one of fp32, fp16, bf16, int8"),
-        (["--mode", "qat"], "--mode 'qat' is not one of ptq"),
-        (["--calibration", "noise"], "is not one of train"),
-        (["--calibrator", "kl"], "is not one of minmax"),
+        (["--mode", "qta"], "--mode 'qta' is not one of ptq, qat"),
+        (["--mode", "qat", "--precision", "fp16"], "--mode qat is for int8, not for fp16"),
+        (["--calibration", "noise"], "'noise' is not one of train, random-normal, train+noise, synthetic-anomaly, nor"),
+        (["--calibrator", "kl"], "'kl' is not one of minmax, entropy, percentile, mse"),
+        (["--weight-bits", "5"], "--weight-bits '5' is not one of 8, 6, 4"),
+        (["--activation-bits", "16"], "--activation-bits '16' is not one of 8, 6, 4"),
+        (["--weight-bits", "4", "--precision", "fp16"], "are for int8, not for fp16"),
+        (["--keep-fp16", "student.layer9"], "'student.layer9' that the network does not have; say auto:N or some of"),
+        (["--keep-fp16", "auto:15"], "give a number of blocks from 1 to 14"),
         (["--images", "1000"], "asks for 1000 training images and the run has 48"),
         (["--false-reject", "0.01"], "needs at least 99 held-out good images per class, and there are 6"),
         (["--false-reject", "2"], "not between 0 and 1"),
@@ -92,6 +105,24 @@ def test_wrong_quantization_options(
 ) -> None:
     assert message in refused("quantize", run_folder, "--out", tmp_path / "engine", *options)  # type: ignore[operator]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_folder_without_images(refused: object, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    error = refused("quantize", run_folder, "--out", tmp_path / "b", "--calibration", tmp_path / "pictures")  # type: ignore[operator]
+    assert "pictures holds no images" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--calibrator", "kl"], "'kl' is not one of minmax, entropy, percentile, mse"),
+        (["--weight-bits", "3"], "--weight-bits '3' is not one of 8, 6, 4"),
+        (["--images", "1000"], "asks for 1000 training images and the run has 48"),
+    ],
+)
+def test_wrong_sensitivity_options(refused: object, run_folder: Path, options: list[str], message: str) -> None:
+    assert message in refused("sensitivity", run_folder, *options)  # type: ignore[operator]
 
 
 def test_folder_that_is_no_bundle_is_not_replaced(refused: object, run_folder: Path, tmp_path: Path) -> None:
@@ -107,6 +138,7 @@ def test_missing_bundle(refused: object, tmp_path: Path, command: str) -> None:
 
 def test_missing_run(refused: object, tmp_path: Path) -> None:
     assert "There is no training run" in refused("quantize", tmp_path, "--out", tmp_path / "b")  # type: ignore[operator]
+    assert "There is no training run" in refused("sensitivity", tmp_path)  # type: ignore[operator]
 
 
 def test_missing_arguments(refused: object) -> None:

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from build_engines.metrics import best_f1, image_auroc, per_region_overlap, pixel_auroc
 
@@ -40,6 +41,16 @@ def test_perfect_and_inverted_maps() -> None:
     assert pixel_auroc(maps, masks) == 1.0
     assert per_region_overlap(maps, list(masks)) == pytest.approx(1.0)
     assert per_region_overlap(-maps, list(masks)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("levels", [None, 5])
+def test_pixel_auroc_is_the_area_under_the_curve(levels: int | None) -> None:
+    generator = np.random.default_rng(1)
+    masks = generator.random((3, 40, 40)) < 0.05
+    maps = (generator.random(masks.shape) + 0.4 * masks).astype(np.float32)
+    if levels:
+        maps = np.round(maps * levels) / levels
+    assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
 
 
 def test_image_metrics() -> None:

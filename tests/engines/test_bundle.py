@@ -1,5 +1,6 @@
 """A bundle loads whole and unaltered, or is refused with one sentence."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -78,6 +79,24 @@ def test_malformed_manifest_is_refused_in_one_sentence(copy: Path, text: str) ->
     with pytest.raises(BundleError) as caught:
         bundles.load(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_bundle_from_before_a_field_came_is_whole(copy: Path) -> None:
+    path = copy / bundles.MANIFEST
+    raw = json.loads(path.read_text())
+    assert raw.pop("tiling") is None
+    del raw["digest"]
+    digest = hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**raw, "digest": digest}))
+    assert bundles.load(copy).manifest.tiling is None
+
+
+@pytest.mark.parametrize("tiling", [{"height": 64, "width": 128}, {"height": 256, "width": 200, "overlap": 7}])
+def test_tiles_that_do_not_fit_are_refused(copy: Path, tiling: dict[str, int]) -> None:
+    manifest = bundles.load(copy).manifest.model_copy(update={"tiling": bundles.Tiling(**{"overlap": 0, **tiling})})
+    (copy / bundles.MANIFEST).write_text(manifest.sealed().model_dump_json())
+    with pytest.raises(BundleError, match=r"cannot be used: .*tile"):
+        bundles.load(copy)
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def test_an_empty_map_is_black() -> None:
         assert not np.asarray(image).any()
 
 
+def test_map_below_zero_is_black_whatever_its_values() -> None:
+    data, scale = encode_map(np.linspace(-3, -1, 20, dtype=np.float32).reshape(4, 5))
+    assert scale == 1.0
+    with Image.open(io.BytesIO(data)) as image:
+        assert not np.asarray(image).any()
+
+
 def test_overlay_leaves_cold_places_alone() -> None:
     anomaly_map = np.zeros((30, 50), np.float32)
     anomaly_map[10:20, 5:15] = 2.0

@@ -49,6 +49,13 @@ def test_a_part_fails_exactly_when_it_has_regions() -> None:
     assert verdicts == {"pass", "fail"}
 
 
+@pytest.mark.parametrize(("embedding", "name"), [([4.9, 3.0], "gear"), ([5.1, -3.0], "cap")])
+def test_the_nearest_centroid_names_the_part(embedding: list[float], name: str) -> None:
+    vector = np.array(embedding, np.float32)
+    assert JUDGE.recognise(vector) == name
+    assert JUDGE.judge(np.zeros((8, 8), np.float32), 0.0, vector, (8, 8)).part_class == name
+
+
 def test_a_score_equal_to_the_threshold_passes() -> None:
     inspection = judged(np.full((SIDE, SIDE), 1.0, np.float32))
     assert (inspection.verdict, inspection.regions) == ("pass", ())

@@ -1,0 +1,93 @@
+"""DCAM: distributed convolutional attention in STFPM's student (Jena et al. 2024, arXiv 2405.06467)."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from build_engines.methods.base import Method, OptimizerSettings, Options
+from build_engines.methods.features import distance_maps, embedding
+from build_engines.networks.attention import Attention, build_attention
+from build_engines.networks.resnet import ResNetTrunk, build_trunk
+
+
+class DcamOptions(Options):
+    """Attributes:
+    attention: which kind the student has while it trains.
+    temperature: of the softmax over locations.
+    """
+
+    attention: Attention = "channel"
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class AttentiveStudent(nn.Module):
+    """A trunk, and the attention that its features have in training."""
+
+    def __init__(self, trunk: ResNetTrunk, attention: Attention) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.attention = nn.ModuleList(build_attention(attention, channels) for channels in trunk.channels)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised RGB [N, 3, H, W] to the trunk's plain features [N, C, h, w]."""
+        features: tuple[Tensor, ...] = self.trunk(images)
+        return features
+
+    def attend(self, stages: tuple[Tensor, ...]) -> list[Tensor]:
+        """The trunk's features [N, C, h, w] with attention."""
+        return [attend(features) for attend, features in zip(self.attention, stages, strict=True)]
+
+
+class Dcam(Method):
+    """STFPM's networks; what differs is what the student is trained with."""
+
+    name = "dcam"
+    optimizer: ClassVar[OptimizerSettings] = OptimizerSettings(learning_rate=0.1, momentum=0.9, weight_decay=1e-4)
+    batch_size = 32
+    epochs = 30
+    options = DcamOptions
+    training_only = ("attention",)
+
+    def __init__(self, teacher: nn.Module, student: AttentiveStudent, options: DcamOptions) -> None:
+        super().__init__(teacher, student)
+        self.temperature = options.temperature
+
+    @classmethod
+    def build(cls, teacher: ResNetTrunk, architecture: str, options: DcamOptions, seed: int) -> "Dcam":
+        """A student of the teacher's architecture, with attention."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = AttentiveStudent(build_trunk(architecture, seed), options.attention)
+        return cls(teacher, student, options)
+
+    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The teacher's stage features."""
+        features: tuple[Tensor, ...] = self.teacher(images)
+        return features
+
+    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The student's plain stage features."""
+        features: tuple[Tensor, ...] = self.student(images)
+        return features
+
+    def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
+        """Sum over stages of relative entropy over space and of 1 - cosine, both for each channel (section III).
+
+        The student's side is the attended features.
+        """
+        losses = []
+        for target, found in zip(targets, self.student.attend(features), strict=True):
+            t, s = target.float().flatten(2), found.float().flatten(2)
+            logs = torch.log_softmax(s / self.temperature, 2)
+            expected = torch.log_softmax(t / self.temperature, 2)
+            entropy = functional.kl_div(logs, expected, reduction="none", log_target=True).sum(2).mean()
+            losses.append(entropy + 1.0 - functional.cosine_similarity(t, s, dim=2).mean())
+        return torch.stack(losses).sum()
+
+    def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum over stages of 1 - cosine over channels of the plain features; the score is its maximum."""
+        anomaly_map = torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
+        return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)

@@ -1,0 +1,79 @@
+"""Reverse Distillation from One-Class Embedding (Deng & Li 2022, arXiv 2201.10703)."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from build_engines.methods.base import Method, OptimizerSettings, Options
+from build_engines.methods.features import cosine, distance_maps, embedding, float32, smooth
+from build_engines.networks.resnet import ARCHITECTURES, ResNetTrunk
+from build_engines.networks.reverse import ReverseStudent
+
+# The paper's 4 pixels, at the map's quarter of the image's size.
+_SIGMA = 1.0
+
+
+class ReverseDistillationOptions(Options):
+    """Attributes:
+    loss: `locations` takes the cosine at each location and its mean, as the paper writes; `flattened` one cosine of
+        the whole map, as the authors' code has it: locations of strong features then count for more.
+    """
+
+    loss: Literal["locations", "flattened"] = "locations"
+
+
+class ReverseDistillation(Method):
+    """The teacher is the encoder; the student makes its features again from a small embedding of them."""
+
+    name = "rd"
+    optimizer: ClassVar[OptimizerSettings] = OptimizerSettings(
+        name="adam", learning_rate=5e-3, momentum=0.5, weight_decay=1e-5
+    )
+    batch_size = 16
+    epochs = 20
+    options = ReverseDistillationOptions
+    reads_teacher = True
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, options: ReverseDistillationOptions) -> None:
+        super().__init__(teacher, student)
+        self.by_location = options.loss == "locations"
+
+    @classmethod
+    def build(
+        cls, teacher: ResNetTrunk, architecture: str, options: ReverseDistillationOptions, seed: int
+    ) -> "ReverseDistillation":
+        """Bottleneck and decoder for the teacher's architecture."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(teacher, ReverseStudent(ARCHITECTURES[architecture]), options)
+
+    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's stage features, which are the student's input as well."""
+        features: tuple[Tensor, ...] = self.teacher(images)
+        return features
+
+    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The encoder's features as the decoder makes them again."""
+        features: tuple[Tensor, ...] = self.student(tuple(float32(target) for target in targets))
+        return features
+
+    def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
+        """Sum over stages of 1 - cosine similarity (equations 1 and 2)."""
+        distance = _by_location if self.by_location else _flattened
+        return torch.stack([distance(target, found) for target, found in zip(targets, features, strict=True)]).sum()
+
+    def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum over stages of 1 - cosine, smoothed; the score is its maximum (section 3.4)."""
+        summed = torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
+        anomaly_map = smooth(summed, _SIGMA)
+        return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)
+
+
+def _by_location(target: Tensor, features: Tensor) -> Tensor:
+    return 1.0 - cosine(target, features).mean()
+
+
+def _flattened(target: Tensor, features: Tensor) -> Tensor:
+    return 1.0 - functional.cosine_similarity(target.float().flatten(1), features.float().flatten(1)).mean()

@@ -1,0 +1,156 @@
+"""Uninformed Students (Bergmann et al. 2020, arXiv 1911.02357)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from build_engines.methods.base import Method, OptimizerSettings, Options
+from build_engines.methods.patch_teacher import distil
+from build_engines.networks.normalize import Normalize
+from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
+from build_engines.networks.resnet import ResNetTrunk
+
+ReceptiveField = Literal[17, 33, 65]
+_STUDENTS = 3
+_BATCH = 8
+
+
+class UninformedStudentsOptions(Options):
+    """Attributes:
+    receptive_fields: sides of the described patches in pixels; the maps of several are averaged.
+    dense_stride: pixels between patches.
+    teacher_steps: batches of patches that the descriptor's distillation takes.
+    """
+
+    receptive_fields: tuple[ReceptiveField, ...] = Field(default=(65,), min_length=1)
+    dense_stride: Literal[1, 2, 4] = 4
+    teacher_steps: int = Field(default=3000, gt=0)
+
+
+class Ensemble(nn.Module):
+    """The descriptor of one receptive field, the students that regress it, and the constants that normalise both.
+
+    Attributes:
+        mean, deviation: of the teacher's descriptors over the training images, [1, 128, 1, 1].
+        scales: mean and deviation of regression error, then of predictive variance, on held-out good images, [4].
+    """
+
+    def __init__(self, receptive_field: int, dense_stride: int) -> None:
+        super().__init__()
+        self.teacher = PatchNetwork(receptive_field, dense_stride).requires_grad_(False)
+        self.students = nn.ModuleList(PatchNetwork(receptive_field, dense_stride) for _ in range(_STUDENTS))
+        self.register_buffer("mean", torch.zeros(1, DESCRIPTOR, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, DESCRIPTOR, 1, 1))
+        self.register_buffer("scales", torch.tensor([0.0, 1.0, 0.0, 1.0]))
+
+    def forward(self, images: Tensor, of: Literal["teacher", "students"]) -> tuple[Tensor, ...]:
+        """The teacher's normalised descriptors, or each student's, [N, 128, h, w]."""
+        if of == "teacher":
+            return ((self.teacher(images) - self.mean) / self.deviation,)
+        return tuple(student(images) for student in self.students)
+
+    def anomalies(self, target: Tensor, students: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Regression error and predictive variance at each location, [N, h, w] twice (equations 6 and 8)."""
+        mean = torch.stack(students).mean(0)
+        error = (mean - target).square().sum(1)
+        variance = torch.stack([(student - mean).square().sum(1) for student in students]).mean(0)
+        return error, variance
+
+    def normalised(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
+        """The sum of both, each relative to good images (section 3.3, equation 9), [N, h, w]."""
+        error, variance = self.anomalies(target, students)
+        return (error - self.scales[0]) / self.scales[1] + (variance - self.scales[2]) / self.scales[3]
+
+
+class UninformedStudents(Method):
+    """A patch descriptor distilled from the trunk, and three students that know it on good images alone.
+
+    `student` holds descriptor and students: the trunk teaches the descriptor and is not needed afterwards.
+    """
+
+    name = "us"
+    optimizer: ClassVar[OptimizerSettings] = OptimizerSettings(
+        name="adam", learning_rate=5e-4, momentum=0.9, weight_decay=1e-5
+    )
+    batch_size = 4
+    epochs = 10
+    options = UninformedStudentsOptions
+
+    def __init__(self, teacher: nn.Module, student: nn.ModuleList, options: UninformedStudentsOptions) -> None:
+        super().__init__(teacher, student)
+        self.steps = options.teacher_steps
+
+    @classmethod
+    def build(
+        cls, teacher: ResNetTrunk, architecture: str, options: UninformedStudentsOptions, seed: int
+    ) -> "UninformedStudents":
+        """Descriptors and students with random weights; `prepare` trains the descriptors."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fields = sorted(set(options.receptive_fields))
+            return cls(teacher, nn.ModuleList(Ensemble(field, options.dense_stride) for field in fields), options)
+
+    def prepare(self, pixels: NDArray[np.uint8], folder: Path, seed: int, device: torch.device) -> None:
+        """Distil the trunk into the descriptors, and learn the mean and deviation of what they give."""
+        for ensemble in self.student:
+            distil(self.teacher, ensemble.teacher, pixels, self.steps, folder, seed, device)
+            count, total, squares = 0, 0.0, 0.0
+            for images in _batches(pixels, device):
+                found = ensemble.teacher(images).double()
+                count += found.shape[0] * found.shape[2] * found.shape[3]
+                total, squares = total + found.sum((0, 2, 3)), squares + found.square().sum((0, 2, 3))
+            mean = total / count
+            ensemble.mean.copy_(mean.view(1, -1, 1, 1))
+            ensemble.deviation.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt().view(1, -1, 1, 1))
+
+    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        """Mean and deviation of error and variance over held-out good images."""
+        for ensemble in self.student:
+            found = []
+            for images in _batches(pixels, device):
+                (target,), students = ensemble(images, "teacher"), ensemble(images, "students")
+                found.append(torch.stack([part.flatten() for part in ensemble.anomalies(target, students)]))
+            error, variance = torch.cat(found, 1)
+            scales = torch.stack([error.mean(), error.std(), variance.mean(), variance.std()])
+            ensemble.scales.copy_(scales)
+
+    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Normalised descriptors of each receptive field, [N, 128, h, w]."""
+        return tuple(descriptors for ensemble in self.student for descriptors in ensemble(images, "teacher"))
+
+    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What each student takes for the descriptors: the students of the first receptive field, then the next."""
+        return tuple(descriptors for ensemble in self.student for descriptors in ensemble(images, "students"))
+
+    def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
+        """Sum over students of the mean over locations of ||s - t||^2 (equation 5)."""
+        errors = [
+            (found.float() - target.float()).square().sum(1).mean()
+            for target, students in zip(targets, _by_ensemble(features), strict=True)
+            for found in students
+        ]
+        return torch.stack(errors).sum()
+
+    def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean over receptive fields of the normalised error and variance; the score is its maximum."""
+        ensembles = zip(self.student, targets, _by_ensemble(features), strict=True)
+        anomaly_map = torch.stack([one.normalised(target, students) for one, target, students in ensembles]).mean(0)
+        embedding = torch.cat([target.mean((2, 3)) for target in targets], 1)
+        return anomaly_map, anomaly_map.amax((1, 2)), embedding
+
+
+def _by_ensemble(features: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    return [features[start : start + _STUDENTS] for start in range(0, len(features), _STUDENTS)]
+
+
+@torch.no_grad()
+def _batches(pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Tensor]:
+    normalize = Normalize().to(device)
+    for start in range(0, len(pixels), _BATCH):
+        yield normalize(torch.from_numpy(pixels[start : start + _BATCH]).to(device))

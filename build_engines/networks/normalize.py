@@ -1,0 +1,19 @@
+"""From camera pixels to what networks trained on ImageNet take."""
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """uint8 [N, H, W, 3] RGB to float [N, 3, H, W] with ImageNet's mean and standard deviation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255.0, persistent=False)
+        self.register_buffer("gain", 1.0 / (torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255.0), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels.float().permute(0, 3, 1, 2) - self.offset) * self.gain

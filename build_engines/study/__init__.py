@@ -1,0 +1,1 @@
+"""The study: all methods and precisions on one data folder, and what follows from the figures."""

@@ -1,0 +1,219 @@
+"""The training loop: epochs of batches, and after each a checkpoint that a run can go on from."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from build_engines import run
+from build_engines.batches import Batch, TrainingBatches
+from build_engines.errors import RunError
+from build_engines.methods.base import Method
+from build_engines.plots import plot_curve
+from build_engines.precision import gradient_scaler, mixed_precision
+from build_engines.schedule import rate_factor
+from build_engines.split_images import GoodImages
+from build_engines.targets import TargetStore
+from engines.files import replace_synced, write_atomic
+
+# Drawing the curve takes longer than a small epoch.
+_CURVE_SECONDS = 10.0
+
+
+class Trainer:
+    """One process's part in a run: it trains on its share of each batch, and the first process writes what comes out.
+
+    Args:
+        folder: the run's.
+        record: of the run.
+        fabric: launched.
+        method: prepared, on Fabric's device.
+        images: all of the run's.
+        store: of their targets.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        record: run.RunRecord,
+        fabric: Fabric,
+        method: Method,
+        images: GoodImages,
+        store: TargetStore,
+    ) -> None:
+        self._folder, self._record, self._fabric, self._images, self._store = folder, record, fabric, images, store
+        self._settings = record.settings
+        self._batches = TrainingBatches(images.pixels, np.flatnonzero(~images.held_out), record.settings)
+        # Processes count alike in the mean of gradients; a share that is larger by an image has to count for more.
+        share = range(fabric.global_rank, self._batches.size, fabric.world_size)
+        self._weight = len(share) * fabric.world_size / self._batches.size
+        self._steps = record.settings.epochs * self._batches.count
+        self._scaler = gradient_scaler(fabric.device, record.settings.mixed_precision)
+        self._method, self._drawn = method, -_CURVE_SECONDS
+        optimizer = record.settings.optimizer.build(method.student.parameters())
+        self._parallel, self._optimizer = fabric.setup(method, optimizer)
+        self._parallel.mark_forward_method("loss")
+
+    def run(self, resume: bool) -> None:
+        """Train to the last epoch, or until the held-out loss has stopped falling, and set the method's constants.
+
+        Raises RunError where the loss is no number.
+        """
+        checkpoint = self._folder / run.CHECKPOINT
+        if resume:
+            self._restore(checkpoint)
+        rate = TextColumn("{task.fields[rate]:.0f} images/s")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        with Progress(*columns) as progress:
+            done = len(self._record.history) * self._batches.count
+            task = progress.add_task("Training", total=self._steps, completed=done, rate=0.0)
+            while not self._record.is_trained:
+                self._epoch(progress, task)
+                self._save(checkpoint)
+                if not progress.console.is_terminal:
+                    progress.console.print(_summary(self._record), highlight=False)
+        self._finish()
+
+    def _save(self, checkpoint: Path) -> None:
+        scratch = checkpoint.with_suffix(".tmp")
+        self._fabric.save(scratch, self._state())
+        if self._fabric.is_global_zero:
+            replace_synced(scratch, checkpoint)
+            run.save(self._folder, self._record)
+            if time.monotonic() - self._drawn > _CURVE_SECONDS:
+                plot_curve(self._folder / run.CURVE, self._record)
+                self._drawn = time.monotonic()
+
+    def _finish(self) -> None:
+        if not self._fabric.is_global_zero:
+            return
+        self._method.student.load_state_dict(load_file(self._folder / run.STUDENT))
+        self._method.eval()
+        self._method.finish(self._images.pixels[np.flatnonzero(self._images.held_out)], self._fabric.device)
+        self._write_student()
+        plot_curve(self._folder / run.CURVE, self._record)
+        self._record = self._record.model_copy(update={"is_finished": True})
+        run.save(self._folder, self._record)
+
+    def _write_student(self) -> None:
+        state = {name: value.detach().cpu().contiguous() for name, value in self._method.student.state_dict().items()}
+        write_atomic(self._folder / run.STUDENT, safetensors_bytes(state))
+
+    def _state(self) -> dict[str, Any]:
+        history = [epoch.model_dump() for epoch in self._record.history]
+        progress = {"history": history, "best_epoch": self._record.best_epoch, "seconds": self._record.seconds}
+        return {
+            "student": self._method.student,
+            "optimizer": self._optimizer,
+            "scaler": self._scaler.state_dict(),
+            "progress": progress,
+        }
+
+    def _restore(self, checkpoint: Path) -> None:
+        """The checkpoint alone says how far a run is: the power can fail between it and the record."""
+        progress: dict[str, Any] = {"history": [], "best_epoch": 0}
+        if checkpoint.is_file():
+            state = self._state()
+            try:
+                self._fabric.load(checkpoint, state, weights_only=True)
+            except (KeyError, RuntimeError) as error:
+                raise RunError(f"{checkpoint} is of another version of this run; train into another --out.") from error
+            progress = state["progress"]
+            # Empty where the run began on a device that needs none.
+            if state["scaler"]:
+                self._scaler.load_state_dict(state["scaler"])
+        self._record = run.RunRecord.model_validate({**self._record.model_dump(), **progress})
+
+    def _epoch(self, progress: Progress, task: TaskID) -> None:
+        number, began = len(self._record.history), time.perf_counter()
+        # What a method draws at random then depends on the epoch alone, in a resumed run too.
+        torch.manual_seed(np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0])
+        self._method.train()
+        losses: list[float] = []
+        for batch in self._batches.epoch(number, self._fabric.global_rank, self._fabric.world_size):
+            losses.append(self._step(batch, number * self._batches.count + len(losses)))
+            rate = len(losses) * self._batches.size / (time.perf_counter() - began)
+            progress.update(task, advance=1, rate=rate, description=f"Epoch {number + 1}  loss {np.mean(losses):.4f}")
+        seconds = time.perf_counter() - began
+        train_loss = self._over_processes(float(np.mean(losses)) * self._weight, "mean")
+        self._average_buffers()
+        held_out = self._held_out_loss()
+        if not np.isfinite(held_out):
+            raise RunError(f"The loss is no number after epoch {number + 1}; train again with a smaller --lr.")
+        best = min((epoch.held_out_loss for epoch in self._record.history), default=np.inf)
+        if held_out < best and self._fabric.is_global_zero:
+            self._write_student()
+        epoch = run.Epoch(
+            train_loss=train_loss,
+            held_out_loss=held_out,
+            images_per_second=self._batches.count * self._batches.size / seconds,
+        )
+        self._record = self._record.model_copy(
+            update={
+                "history": [*self._record.history, epoch],
+                "best_epoch": number + 1 if held_out < best else self._record.best_epoch,
+                "seconds": self._record.seconds + time.perf_counter() - began,
+            }
+        )
+
+    def _step(self, batch: Batch, step: int) -> float:
+        settings = self._settings
+        factor = rate_factor(settings.schedule, settings.warmup, step, self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.optimizer.learning_rate * factor
+        loss = self._loss(batch, self._parallel)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._fabric.backward(self._scaler.scale(loss * self._weight))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.item()
+
+    def _loss(self, batch: Batch, method: Any) -> Tensor:
+        targets = self._store.get(batch.index, batch.clean)
+        corrupted = batch.shown is not batch.clean
+        seen = self._store.compute(batch.shown) if corrupted and self._method.reads_teacher else None
+        with mixed_precision(self._fabric.device, self._settings.mixed_precision):
+            loss: Tensor = method.loss(self._store.inputs(batch.shown), targets, seen)
+        return loss
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        self._method.eval()
+        index = np.flatnonzero(self._images.held_out)
+        share = index[self._fabric.global_rank :: self._fabric.world_size]
+        total = 0.0
+        for chosen in _groups(share, self._batches.size):
+            pixels = self._images.pixels[chosen]
+            total += self._loss(Batch(chosen, pixels, pixels), self._method).item() * len(chosen)
+        return self._over_processes(total, "sum") / len(index)
+
+    def _average_buffers(self) -> None:
+        """Running statistics are of each process's images; the student that is saved has their mean."""
+        for buffer in self._method.student.buffers():
+            if self._fabric.world_size > 1 and buffer.is_floating_point():
+                buffer.copy_(self._fabric.all_reduce(buffer, reduce_op="mean"))
+
+    def _over_processes(self, value: float, operation: str) -> float:
+        local = torch.tensor(value, dtype=torch.float64, device=self._fabric.device)
+        return float(self._fabric.all_reduce(local, reduce_op=operation))
+
+
+def _summary(record: run.RunRecord) -> str:
+    last = record.history[-1]
+    return (
+        f"Epoch {len(record.history)} of {record.settings.epochs}: loss {last.train_loss:.4f}, "
+        f"held out {last.held_out_loss:.4f}, {last.images_per_second:.0f} images/s"
+    )
+
+
+def _groups(index: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
+    return (index[start : start + size] for start in range(0, len(index), size))

@@ -1,0 +1,52 @@
+"""Large images on a network that takes tiles: a backend like any other, so that nobody else knows of tiles."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.backends.base import Backend, RawResult
+from engines.bundle import Outputs
+from engines.errors import BackendError
+from engines.tiling import TileGrid
+
+_LARGEST_BATCH = 8
+
+
+class TiledBackend(Backend):
+    """Runs whole images: one stitched map, the score and the embedding that come of it.
+
+    The score is the maximum of the stitched map, as the network's own is of its map, and not the largest of the tiles'
+    scores: a tile is least to be trusted at its border, and there its neighbour has the say. It is also what regions
+    are found in, so that a part that fails always shows where. The embedding is the mean of the tiles' embeddings.
+
+    Args:
+        backend: runs the tiles.
+        grid: where they lie.
+        outputs: the network's, for one tile.
+
+    Raises:
+        TilingError: the network's anomaly map does not fit the tiles.
+    """
+
+    def __init__(self, backend: Backend, grid: TileGrid, outputs: Outputs) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._grid = grid
+        self._cells = grid.scaled(outputs.map_height, outputs.map_width)
+        # A divisor, so that all batches have one shape: OpenVINO compiles for each.
+        self._batch = next(size for size in range(_LARGEST_BATCH, 0, -1) if len(grid) % size == 0)
+
+    def run(self, batch: NDArray[np.uint8]) -> RawResult:
+        if batch.shape[1:] != (*self._grid.size, 3):
+            height, width = self._grid.size
+            raise BackendError(
+                f"The tiling failed on a batch of shape {batch.shape}; it takes [N, {height}, {width}, 3]."
+            )
+        return RawResult.joined([self._run_image(image) for image in batch])
+
+    def _run_image(self, image: NDArray[np.uint8]) -> RawResult:
+        tiles = self._grid.split(image)
+        found = RawResult.joined(
+            [self._backend.run(tiles[start : start + self._batch]) for start in range(0, len(tiles), self._batch)]
+        )
+        stitched = self._cells.stitch(found.maps)
+        return RawResult(stitched[None], np.array([stitched.max()]), found.embeddings.mean(axis=0, keepdims=True))
