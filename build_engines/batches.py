@@ -58,6 +58,15 @@ class TrainingBatches:
             while ready:
                 yield ready.popleft().result()
 
+    def plain(self, number: int, images: int, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
+        """Batches of about so many of an epoch's images, as they are."""
+        order = np.random.default_rng([self._settings.seed, number]).permutation(self._train)
+        count = min(self.count, -(-images // self.size))
+        for batch in order[: count * self.size].reshape(count, -1):
+            index = np.sort(batch)[rank::processes]
+            pixels = self._pixels[index]
+            yield Batch(index, pixels, pixels)
+
     def _make(self, index: NDArray[np.intp], epoch: int) -> Batch:
         clean = self._pixels[index]
         if self._settings.augmentation:

@@ -79,6 +79,8 @@ class Recipe(BaseModel):
             "teacher": PROCEDURAL_ARCHITECTURE if procedural else _DEFAULT_TEACHER,
             "epochs": method.epochs,
             "batch_size": method.batch_size,
+            "corruption": method.corruption,
+            "schedule": method.schedule,
             "overlap": _DEFAULT_OVERLAP if self.tile else 0,
             "warmup": _CYCLE_WARMUP if self.schedule == "onecycle" else 0.0,
         }

@@ -15,6 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from build_engines import run
+from build_engines.batch_norm import fresh_statistics
 from build_engines.batches import Batch, TrainingBatches
 from build_engines.errors import RunError
 from build_engines.methods.base import Method
@@ -25,6 +26,8 @@ from build_engines.split_images import GoodImages
 from build_engines.targets import TargetStore
 from engines.files import replace_synced, write_atomic
 
+# Images that batch statistics are taken from after an epoch.
+_SETTLING = 128
 # Drawing the curve takes longer than a small epoch.
 _CURVE_SECONDS = 10.0
 
@@ -93,6 +96,7 @@ class Trainer:
                 plot_curve(self._folder / run.CURVE, self._record)
                 self._drawn = time.monotonic()
 
+    @torch.no_grad()
     def _finish(self) -> None:
         if not self._fabric.is_global_zero:
             return
@@ -145,7 +149,7 @@ class Trainer:
             progress.update(task, advance=1, rate=rate, description=f"Epoch {number + 1}  loss {np.mean(losses):.4f}")
         seconds = time.perf_counter() - began
         train_loss = self._over_processes(float(np.mean(losses)) * self._weight, "mean")
-        self._average_buffers()
+        self._settle_statistics(number)
         held_out = self._held_out_loss()
         if not np.isfinite(held_out):
             raise RunError(f"The loss is no number after epoch {number + 1}; train again with a smaller --lr.")
@@ -196,8 +200,12 @@ class Trainer:
             total += self._loss(Batch(chosen, pixels, pixels), self._method).item() * len(chosen)
         return self._over_processes(total, "sum") / len(index)
 
-    def _average_buffers(self) -> None:
-        """Running statistics are of each process's images; the student that is saved has their mean."""
+    @torch.no_grad()
+    def _settle_statistics(self, epoch: int) -> None:
+        """Batch statistics of the weights as they are: each process takes its images, the student has their mean."""
+        with fresh_statistics(self._method):
+            for batch in self._batches.plain(epoch, _SETTLING, self._fabric.global_rank, self._fabric.world_size):
+                self._loss(batch, self._method)
         for buffer in self._method.student.buffers():
             if self._fabric.world_size > 1 and buffer.is_floating_point():
                 buffer.copy_(self._fabric.all_reduce(buffer, reduce_op="mean"))

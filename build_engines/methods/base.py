@@ -1,7 +1,7 @@
 """What training, export and benchmarks need of a distillation method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,7 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from build_engines.networks.normalize import normalised_batches
 from build_engines.networks.resnet import ResNetTrunk
+from build_engines.schedule import Schedule
+
+Pair = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 class OptimizerSettings(BaseModel):
@@ -53,6 +57,8 @@ class Method(nn.Module, ABC):
 
     Attributes:
         training_only: names of modules that no exported graph may hold.
+        schedule: of the learning rate, see `Schedule`.
+        corruption: share of training images that the student sees with artificial defects, in [0, 1].
         reads_teacher: the student's input is what the teacher gives, not the image.
     """
 
@@ -62,6 +68,8 @@ class Method(nn.Module, ABC):
     epochs: ClassVar[int]
     options: ClassVar[type[Options]] = Options
     training_only: ClassVar[tuple[str, ...]] = ()
+    corruption: ClassVar[float] = 0.0
+    schedule: ClassVar[Schedule] = "constant"
     reads_teacher: ClassVar[bool] = False
 
     def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
@@ -125,7 +133,8 @@ class Method(nn.Module, ABC):
     def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
         """Set constants of `student` from held-out good images, at the end of training; nothing by default.
 
-        Called with the best epoch's student. An interrupted call is made again, so it must not build on what it set.
+        Called without gradients, with the best epoch's student. An interrupted call is made again, so it must not
+        build on what it set.
 
         Args:
             pixels: held-out good images, uint8 [N, H, W, 3].
@@ -135,6 +144,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Anomaly maps [N, h, w], scores [N] and embeddings [N, C] from both."""
+
+    def pairs(self, pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Pair]:
+        """Targets and features of uint8 [N, H, W, 3], batch by batch."""
+        for images in normalised_batches(pixels, device):
+            targets = self.targets(images)
+            yield targets, self.imitate(images, targets)
 
     def forward(self, images: Tensor, inside: bool = False) -> tuple[Tensor, ...]:
         """Normalised RGB [N, 3, H, W] to anomaly maps [N, h, w], scores [N] and embeddings [N, C].

@@ -1,14 +1,17 @@
 """DCAM: distributed convolutional attention in STFPM's student (Jena et al. 2024, arXiv 2405.06467)."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from build_engines.methods.base import Method, OptimizerSettings, Options
-from build_engines.methods.features import distance_maps, embedding
+from build_engines.methods.features import cosine, embedding
+from build_engines.methods.fused_map import FusedMap, summed_or_fused
 from build_engines.networks.attention import Attention, build_attention
 from build_engines.networks.resnet import ResNetTrunk, build_trunk
 
@@ -17,10 +20,15 @@ class DcamOptions(Options):
     """Attributes:
     attention: which kind the student has while it trains.
     temperature: of the softmax over locations.
+    location_weight: of 1 - cosine over channels at each location, which is what the map measures. The paper's two
+        losses look at each channel alone, 0 is the paper's: nothing then ties the channels' relative strengths.
+    map: `fused` adds the energy that the student misses, see `FusedMap`; `paper` is the sum over stages alone.
     """
 
     attention: Attention = "channel"
     temperature: float = Field(default=1.0, gt=0)
+    location_weight: float = Field(default=1.0, ge=0)
+    map: Literal["fused", "paper"] = "fused"
 
 
 class AttentiveStudent(nn.Module):
@@ -50,10 +58,14 @@ class Dcam(Method):
     epochs = 30
     options = DcamOptions
     training_only = ("attention",)
+    corruption = 0.5
+    schedule = "cosine"
 
     def __init__(self, teacher: nn.Module, student: AttentiveStudent, options: DcamOptions) -> None:
         super().__init__(teacher, student)
-        self.temperature = options.temperature
+        self.temperature, self.location_weight = options.temperature, options.location_weight
+        # In the student, for it is saved with it.
+        self.student.map = FusedMap() if options.map == "fused" else None
 
     @classmethod
     def build(cls, teacher: ResNetTrunk, architecture: str, options: DcamOptions, seed: int) -> "Dcam":
@@ -62,6 +74,11 @@ class Dcam(Method):
             torch.manual_seed(seed)
             student = AttentiveStudent(build_trunk(architecture, seed), options.attention)
         return cls(teacher, student, options)
+
+    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        """Fit the fused map's constants to held-out good images."""
+        if self.student.map is not None:
+            self.student.map.fit(lambda: self.pairs(pixels, device))
 
     def targets(self, images: Tensor) -> tuple[Tensor, ...]:
         """The teacher's stage features."""
@@ -85,9 +102,10 @@ class Dcam(Method):
             expected = torch.log_softmax(t / self.temperature, 2)
             entropy = functional.kl_div(logs, expected, reduction="none", log_target=True).sum(2).mean()
             losses.append(entropy + 1.0 - functional.cosine_similarity(t, s, dim=2).mean())
+            losses.append(self.location_weight * (1.0 - cosine(t, s).mean()))
         return torch.stack(losses).sum()
 
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Sum over stages of 1 - cosine over channels of the plain features; the score is its maximum."""
-        anomaly_map = torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
+        anomaly_map = summed_or_fused(self.student.map, targets, features)
         return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)

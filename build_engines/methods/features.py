@@ -25,12 +25,16 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 def distance_maps(teacher: Iterable[Tensor], student: Iterable[Tensor]) -> list[Tensor]:
-    """1 - cosine of each stage, [N, 1, h, w] in [0, 2], upsampled to the first stage's size.
+    """1 - cosine of each stage, [N, 1, h, w] in [0, 2], upsampled to the first stage's size."""
+    return upsampled([(1.0 - cosine(t, s)).clamp(min=0.0) for t, s in zip(teacher, student, strict=True)])
+
+
+def upsampled(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps of the stages, [N, 1, h, w], each half the size of the one before, at the first one's size.
 
     A quarter of the image's size for the trunks here: upsampling the coarser stages to it instead of all three to the
     image keeps the detail there is, and costs a sixteenth.
     """
-    maps = [(1.0 - cosine(t, s)).clamp(min=0.0) for t, s in zip(teacher, student, strict=True)]
     return [maps[0], *(_upsample(coarse, 2**i) for i, coarse in enumerate(maps[1:], start=1))]
 
 

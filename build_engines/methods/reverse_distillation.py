@@ -2,12 +2,15 @@
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from build_engines.methods.base import Method, OptimizerSettings, Options
-from build_engines.methods.features import cosine, distance_maps, embedding, float32, smooth
+from build_engines.methods.features import cosine, embedding, float32, smooth
+from build_engines.methods.fused_map import FusedMap, summed_or_fused
 from build_engines.networks.resnet import ARCHITECTURES, ResNetTrunk
 from build_engines.networks.reverse import ReverseStudent
 
@@ -19,9 +22,11 @@ class ReverseDistillationOptions(Options):
     """Attributes:
     loss: `locations` takes the cosine at each location and its mean, as the paper writes; `flattened` one cosine of
         the whole map, as the authors' code has it: locations of strong features then count for more.
+    map: `fused` adds the energy that the student misses, see `FusedMap`; `paper` is the sum over stages alone.
     """
 
     loss: Literal["locations", "flattened"] = "locations"
+    map: Literal["fused", "paper"] = "fused"
 
 
 class ReverseDistillation(Method):
@@ -29,16 +34,20 @@ class ReverseDistillation(Method):
 
     name = "rd"
     optimizer: ClassVar[OptimizerSettings] = OptimizerSettings(
-        name="adam", learning_rate=5e-3, momentum=0.5, weight_decay=1e-5
+        name="adam", learning_rate=1e-3, momentum=0.5, weight_decay=1e-5
     )
     batch_size = 16
     epochs = 20
+    corruption = 0.5
+    schedule = "cosine"
     options = ReverseDistillationOptions
     reads_teacher = True
 
     def __init__(self, teacher: nn.Module, student: nn.Module, options: ReverseDistillationOptions) -> None:
         super().__init__(teacher, student)
         self.by_location = options.loss == "locations"
+        # In the student, for it is saved with it.
+        self.student.map = FusedMap() if options.map == "fused" else None
 
     @classmethod
     def build(
@@ -48,6 +57,11 @@ class ReverseDistillation(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(teacher, ReverseStudent(ARCHITECTURES[architecture]), options)
+
+    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        """Fit the fused map's constants to held-out good images."""
+        if self.student.map is not None:
+            self.student.map.fit(lambda: self.pairs(pixels, device))
 
     def targets(self, images: Tensor) -> tuple[Tensor, ...]:
         """The encoder's stage features, which are the student's input as well."""
@@ -65,9 +79,8 @@ class ReverseDistillation(Method):
         return torch.stack([distance(target, found) for target, found in zip(targets, features, strict=True)]).sum()
 
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum over stages of 1 - cosine, smoothed; the score is its maximum (section 3.4)."""
-        summed = torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
-        anomaly_map = smooth(summed, _SIGMA)
+        """Sum over stages of 1 - cosine, or the fused map, smoothed; the score is its maximum (section 3.4)."""
+        anomaly_map = smooth(summed_or_fused(self.student.map, targets, features), _SIGMA)
         return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)
 
 

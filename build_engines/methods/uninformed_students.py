@@ -1,6 +1,5 @@
 """Uninformed Students (Bergmann et al. 2020, arXiv 1911.02357)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,25 +11,24 @@ from torch import Tensor, nn
 
 from build_engines.methods.base import Method, OptimizerSettings, Options
 from build_engines.methods.patch_teacher import distil
-from build_engines.networks.normalize import Normalize
+from build_engines.networks.normalize import normalised_batches
 from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
 from build_engines.networks.resnet import ResNetTrunk
 
 ReceptiveField = Literal[17, 33, 65]
 _STUDENTS = 3
-_BATCH = 8
 
 
 class UninformedStudentsOptions(Options):
     """Attributes:
     receptive_fields: sides of the described patches in pixels; the maps of several are averaged.
     dense_stride: pixels between patches.
-    teacher_steps: batches of patches that the descriptor's distillation takes.
+    teacher_steps: batches that the descriptor's distillation takes.
     """
 
-    receptive_fields: tuple[ReceptiveField, ...] = Field(default=(65,), min_length=1)
+    receptive_fields: tuple[ReceptiveField, ...] = Field(default=(33,), min_length=1)
     dense_stride: Literal[1, 2, 4] = 4
-    teacher_steps: int = Field(default=3000, gt=0)
+    teacher_steps: int = Field(default=800, gt=0)
 
 
 class Ensemble(nn.Module):
@@ -54,6 +52,18 @@ class Ensemble(nn.Module):
         if of == "teacher":
             return ((self.teacher(images) - self.mean) / self.deviation,)
         return tuple(student(images) for student in self.students)
+
+    @torch.no_grad()
+    def learn_range(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+        """Set mean and deviation of the teacher's descriptors from the training images."""
+        count, total, squares = 0, 0.0, 0.0
+        for images in normalised_batches(pixels, device):
+            found = self.teacher(images).double()
+            count += found.shape[0] * found.shape[2] * found.shape[3]
+            total, squares = total + found.sum((0, 2, 3)), squares + found.square().sum((0, 2, 3))
+        mean = total / count
+        self.mean.copy_(mean.view(1, -1, 1, 1))
+        self.deviation.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt().view(1, -1, 1, 1))
 
     def anomalies(self, target: Tensor, students: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Regression error and predictive variance at each location, [N, h, w] twice (equations 6 and 8)."""
@@ -100,20 +110,13 @@ class UninformedStudents(Method):
         """Distil the trunk into the descriptors, and learn the mean and deviation of what they give."""
         for ensemble in self.student:
             distil(self.teacher, ensemble.teacher, pixels, self.steps, folder, seed, device)
-            count, total, squares = 0, 0.0, 0.0
-            for images in _batches(pixels, device):
-                found = ensemble.teacher(images).double()
-                count += found.shape[0] * found.shape[2] * found.shape[3]
-                total, squares = total + found.sum((0, 2, 3)), squares + found.square().sum((0, 2, 3))
-            mean = total / count
-            ensemble.mean.copy_(mean.view(1, -1, 1, 1))
-            ensemble.deviation.copy_((squares / count - mean.square()).clamp(min=1e-12).sqrt().view(1, -1, 1, 1))
+            ensemble.learn_range(pixels, device)
 
     def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
         """Mean and deviation of error and variance over held-out good images."""
         for ensemble in self.student:
             found = []
-            for images in _batches(pixels, device):
+            for images in normalised_batches(pixels, device):
                 (target,), students = ensemble(images, "teacher"), ensemble(images, "students")
                 found.append(torch.stack([part.flatten() for part in ensemble.anomalies(target, students)]))
             error, variance = torch.cat(found, 1)
@@ -147,10 +150,3 @@ class UninformedStudents(Method):
 
 def _by_ensemble(features: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
     return [features[start : start + _STUDENTS] for start in range(0, len(features), _STUDENTS)]
-
-
-@torch.no_grad()
-def _batches(pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Tensor]:
-    normalize = Normalize().to(device)
-    for start in range(0, len(pixels), _BATCH):
-        yield normalize(torch.from_numpy(pixels[start : start + _BATCH]).to(device))

@@ -1,10 +1,15 @@
 """From camera pixels to what networks trained on ImageNet take."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_BATCH = 8
 
 
 class Normalize(nn.Module):
@@ -17,3 +22,10 @@ class Normalize(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return (pixels.float().permute(0, 3, 1, 2) - self.offset) * self.gain
+
+
+def normalised_batches(pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Tensor]:
+    """uint8 [N, H, W, 3] as the network sees it, a batch at a time."""
+    normalize = Normalize().to(device)
+    for start in range(0, len(pixels), _BATCH):
+        yield normalize(torch.from_numpy(pixels[start : start + _BATCH]).to(device))

@@ -5,6 +5,7 @@ an order of scores which can be lost. What is found is kept in the run's folder,
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,13 +93,14 @@ class _Record(_Part):
 def measure(source: FinishedRun, settings: QuantizeSettings) -> Sensitivity:
     """Measure every block that the run's folder does not know yet. Shows progress; can be interrupted and called again.
 
-    `keep_fp16` of the settings plays no part. Raises DataError where there are too few calibration images.
+    Of the run's own student: `keep_fp16` and fine-tuning play no part. Raises DataError where there are too few
+    calibration images.
     """
     blocks = blocks_of(source.exported.model)
     found = recall(source, settings)
     if found.all_blocks is not None and found.blocks.keys() == blocks.keys():
         return found
-    calibration = source.calibration(settings)
+    calibration = source.calibration(replace(settings, mode="ptq", fine_tuning_epochs=0))
     images = _images(source)
     expected = _run(source, source.exported.model, images)
     every = layers_of(blocks, blocks)

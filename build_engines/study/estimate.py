@@ -7,6 +7,7 @@ from build_engines.study.plan import Step
 
 # Seconds on two cores of 2026 at 256 pixels; a factor for a method that is not named is that of `stfpm`.
 _TRAINED_IMAGE = 0.022
+_TEACHER_STEP = 0.15
 _ENGINE = 5.0
 _ENGINE_IMAGE = 0.008
 _CALIBRATION = 4.0
@@ -44,7 +45,8 @@ class Estimator:
         images = sum(inputs.images[name] for name in step.classes)
         tests = sum(inputs.tests[name] for name in step.classes)
         if step.kind == "training":
-            return _ENGINE + inputs.recipe(step.method).settings().epochs * images * _TRAINED_IMAGE * cost
+            trained = inputs.recipe(step.method).settings().epochs * images * _TRAINED_IMAGE * cost
+            return _ENGINE + int(str(inputs.options(step.method).get("teacher_steps", 0))) * _TEACHER_STEP + trained
         if step.kind == "examples":
             return _ENGINE
         if step.kind == "latency" or step.engine is None:

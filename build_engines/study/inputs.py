@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from build_engines.data.folder import find_parts, find_tests, fingerprint
 from build_engines.methods import METHODS
 from build_engines.networks.weights import load_teacher
@@ -76,7 +78,13 @@ class Inputs:
             epochs=own if effort.epochs is None else min(own, effort.epochs),
             batch_size=effort.batch_size,
             image_size=effort.image_size,
+            options=effort.options.get(method, {}),
         )
+
+    def options(self, method: str) -> dict[str, JsonValue]:
+        """All options of a method's runs, the method's own too."""
+        chosen = METHODS[method].options.model_validate(self.effort.options.get(method, {}))
+        return dict(chosen.model_dump(mode="json"))
 
     def keys(self, plan: Sequence[Step]) -> dict[str, str]:
         """Keys of the plan's trainings and engines, by step id: digests of settings and inputs."""
@@ -85,7 +93,7 @@ class Inputs:
             if step.kind == "training":
                 settings = self.recipe(step.method).settings().model_dump(mode="json")
                 made_from = self._digests_of(step, "train of "), self.digests["teacher"], self.digests["unispect"]
-                keys[step.id] = digest([settings, made_from])
+                keys[step.id] = digest([settings, self.options(step.method), made_from])
             elif step.engine is not None and step.needs is not None:
                 settings = step.engine.model_dump(mode="json")
                 keys[step.id] = digest([keys[step.needs], settings, self._digests_of(step, "test of ")])

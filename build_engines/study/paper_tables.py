@@ -32,10 +32,16 @@ def hyper_parameters(results: Results) -> Table:
         here, there = results.training(method), paper.TABLE_1.get(method)
         pairs = ((getattr(here, name, None), getattr(there, name, None)) for name in names)
         rows.append(
-            [_method(method), *(cell for own, theirs in pairs for cell in (_plain(own), of_paper(_text(theirs))))]
+            [
+                _method(method),
+                *(cell for own, theirs in pairs for cell in (_plain(own), of_paper(_text(theirs)))),
+                _plain(getattr(here, "best_epoch", None)),
+                number(here.seconds / 60 if here else None, 1),
+            ]
         )
     groups = ("batch", "epochs", "optimiser", "learning rate", "weight decay", "image, pixels")
-    return Table("Hyper-parameters (P1 table 1)", [Column("method"), *_beside(*groups)], rows)
+    columns = [Column("method"), *_beside(*groups), Column("best epoch", "here"), Column("minutes", "here")]
+    return Table("Hyper-parameters of the unified runs (P1 table 1)", columns, rows)
 
 
 def unified_or_one_class(results: Results) -> Table:

@@ -1,11 +1,12 @@
 """Which trainings and which engines a study makes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from build_engines.study.words import times
 from engines.bundle import Precision
 
 UNIFIED = "unified"
@@ -24,6 +25,7 @@ class Effort:
         epochs: at most so many of a training.
         fine_tuning_epochs: of QAT and of its control.
         repeats: timed calls of each engine.
+        options: of a method alone, where they are not its own.
     """
 
     epochs: int | None
@@ -31,10 +33,13 @@ class Effort:
     image_size: int
     fine_tuning_epochs: int
     repeats: int
+    options: Mapping[str, dict[str, JsonValue]] = field(default_factory=dict)
 
 
 FULL = Effort(epochs=None, batch_size=None, image_size=256, fine_tuning_epochs=3, repeats=100)
-QUICK = Effort(epochs=8, batch_size=8, image_size=128, fine_tuning_epochs=1, repeats=10)
+QUICK = Effort(
+    epochs=4, batch_size=8, image_size=128, fine_tuning_epochs=1, repeats=10, options={"us": {"teacher_steps": 10}}
+)
 
 
 class Engine(BaseModel):
@@ -70,16 +75,16 @@ class Engine(BaseModel):
     def label(self) -> str:
         """As people read it."""
         if self.precision != "int8":
-            more = f", {self.fine_tuning_epochs} more epochs" if self.fine_tuning_epochs else ""
+            more = f", {times(self.fine_tuning_epochs, 'more epoch')}" if self.fine_tuning_epochs else ""
             return self.precision.upper() + more
         if self.simulated:
             activations = "as INT8" if self.activation_bits == 8 else f"of {self.activation_bits} bits"
             return f"weights of {self.weight_bits} bits, activations {activations} (simulated)"
         if self.mode == "qat":
-            return f"INT8 QAT, {self.fine_tuning_epochs} epochs"
+            return f"INT8 QAT, {times(self.fine_tuning_epochs or 0, 'epoch')}"
         label = f"INT8 PTQ, {self.calibration}, {self.calibrator}"
         if self.fine_tuning_epochs:
-            label = f"INT8 PTQ after {self.fine_tuning_epochs} more epochs (QAT's control)"
+            label = f"INT8 PTQ after {times(self.fine_tuning_epochs, 'more epoch')} (QAT's control)"
         if self.equalization is not None:
             label += f", equalization {self.equalization:g}"
         return label + (f", {self.keep_fp16} in FP16" if self.keep_fp16 else "")

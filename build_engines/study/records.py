@@ -27,8 +27,8 @@ class TrainingResult(_Part):
     """What a run was asked, as `run.json` has it, and how it went.
 
     Attributes:
-        weight_decay, learning_rate, momentum: of the optimiser.
         best_epoch: with the least loss on held-out good images.
+        optimizer, learning_rate, weight_decay: of the optimiser.
         seconds: of training alone.
     """
 
@@ -38,12 +38,10 @@ class TrainingResult(_Part):
     batch_size: int
     optimizer: str
     learning_rate: float
-    momentum: float
     weight_decay: float
     image_size: int
     teacher: str
     seconds: float
-    images: int
 
 
 class ClassResult(_Part):
@@ -78,7 +76,7 @@ class EngineResult(_Part):
         size: bytes of the whole bundle on disk.
         packed_size: bytes it would take with its narrow weights packed; None where nothing is simulated.
         backend: that it was measured on.
-        float_layers: what stays in floating point of an INT8 engine.
+        float_layers: convolutions of an INT8 engine that stay in floating point.
         map_error: mean absolute difference to the float32 map over the mean float32 map, held-out good images.
     """
 

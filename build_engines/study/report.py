@@ -92,11 +92,13 @@ def _how(results: Results, inputs: Inputs) -> list[str]:
     counts = listed(f"{name} ({inputs.images[name]} good, {inputs.tests[name]} test)" for name in inputs.classes)
     trained = next((found for method in results.methods if (found := results.training(method))), None)
     teacher = f" Teacher {trained.teacher}." if trained else ""
+    engines = (results.engine(method, FP32) for method in results.measured)
+    backends = dict.fromkeys(found.backend for found in engines if found)
     paragraphs = [
         f"Classes and pictures: {counts}, {inputs.effort.image_size} pixels.{teacher} A share of the good pictures is "
         "held out for the choice of epoch and for thresholds; test pictures serve only to measure. One-class runs have "
         "the settings of the unified one, so that an epoch of theirs has fewer steps.",
-        "Accuracy is of the ONNX that was written, through the inference library, never of PyTorch. AUROC and PRO are "
+        f"Accuracy is of the ONNX that was written, through {listed(backends)}, never of PyTorch. AUROC and PRO are "
         "means over classes.",
         f"Intervals: {RESAMPLES} bootstrap resamples of the test pictures, stratified by class and by good and "
         "defective, the same for both sides of a difference. They speak about other pictures like these, not about "
@@ -142,7 +144,9 @@ def _rows(results: Results, step: Step) -> Sequence[dict[str, object]]:
                 "interval_high": gain.high if gain else None,
                 "bytes": found.size,
                 "bytes_packed": found.packed_size,
+                "float_layers": " ".join(found.float_layers),
                 "milliseconds": timing.median if timing else None,
+                "milliseconds_p95": timing.p95 if timing else None,
                 "time_ratio_to_pytorch": results.ratio(step.method, engine) if is_unified else None,
                 "map_error": found.map_error,
             }

@@ -65,12 +65,10 @@ class Work:
             batch_size=record.settings.batch_size,
             optimizer=optimizer.name,
             learning_rate=optimizer.learning_rate,
-            momentum=optimizer.momentum,
             weight_decay=optimizer.weight_decay,
             image_size=record.settings.image_size,
             teacher=f"{record.teacher.architecture} ({record.teacher.weights})",
             seconds=record.seconds,
-            images=sum(record.data.train.values()),
         )
 
     def make_engine(self, step: Step, engine: Engine, run_folder: Path, out: Path) -> EngineResult:

@@ -62,12 +62,10 @@ def _result(step: Step, plan: list[Step], separation: Separation) -> Result:
             batch_size=32,
             optimizer="sgd",
             learning_rate=0.4,
-            momentum=0.9,
             weight_decay=1e-4,
             image_size=256,
             teacher="resnet18 (torchvision)",
             seconds=440.0,
-            images=160 * len(step.classes),
         )
     if step.kind == "latency":
         timed = [one for one in plan if one.keeps_bundle]

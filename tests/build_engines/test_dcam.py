@@ -52,7 +52,7 @@ def test_every_kind_of_attention_trains(kind: str, images: Tensor) -> None:
 
 
 def test_map_is_the_sum_of_plain_features_distances(images: Tensor) -> None:
-    method = built()
+    method = built(map="paper")
     with torch.no_grad():
         maps, scores, _ = method(images)
         pairs = zip(method.teacher(images), method.student.trunk(images), strict=True)
@@ -74,3 +74,17 @@ def test_a_graph_with_attention_is_refused() -> None:
     model = helper.make_model(helper.make_graph([node], "g", [], []))
     with pytest.raises(GraphError, match=r"attention\.0/Sigmoid.* belongs to training alone"):
         require_absent(model, Dcam.training_only)
+
+
+def test_losses_are_the_papers_and_the_maps_own(images: Tensor) -> None:
+    with torch.no_grad():
+        method = built(temperature=0.5, location_weight=3.0)
+        targets = method.targets(images)
+        attended = method.student.attend(method.imitate(images, targets))
+        expected = torch.zeros(())
+        for t, s in zip(targets, attended, strict=True):
+            p, q = (functional.softmax(side.flatten(2) / 0.5, dim=2) for side in (t, s))
+            expected = expected + (p * (p.log() - q.log())).sum(2).mean()
+            expected = expected + 1 - functional.cosine_similarity(t.flatten(2), s.flatten(2), dim=2).mean()
+            expected = expected + 3.0 * (1 - functional.cosine_similarity(t, s, dim=1).mean())
+        torch.testing.assert_close(method.loss(images, targets), expected, rtol=1e-4, atol=1e-5)

@@ -175,7 +175,7 @@ def test_the_command_line_goes_before_the_recipe(
     assert (settings.method, settings.batch_size, settings.image_size) == ("rd", 4, 64)
     assert (settings.epochs, settings.seed, settings.augmentation) == (1, 0, False)
     assert (settings.optimizer.learning_rate, settings.optimizer.weight_decay) == (0.001, 0.0)
-    assert settings.options == {"loss": "locations"}
+    assert settings.options == {"loss": "locations", "map": "fused"}
 
 
 def test_options_are_read_as_a_recipe_has_them() -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from build_engines.methods.features import smooth
+from build_engines.methods.fused_map import FusedMap
 from build_engines.methods.reverse_distillation import ReverseDistillation, ReverseDistillationOptions
 from build_engines.networks.resnet import ARCHITECTURES, build_trunk
 from build_engines.networks.reverse import ReverseStudent, UpConv
@@ -15,8 +16,8 @@ from build_engines.networks.reverse import ReverseStudent, UpConv
 ARCHITECTURE = "resnet18_half"
 
 
-def built(loss: str = "locations") -> ReverseDistillation:
-    options = ReverseDistillationOptions.model_validate({"loss": loss})
+def built(loss: str = "locations", chosen_map: str = "paper") -> ReverseDistillation:
+    options = ReverseDistillationOptions.model_validate({"loss": loss, "map": chosen_map})
     return ReverseDistillation.build(build_trunk(ARCHITECTURE, seed=1), ARCHITECTURE, options, 2).eval()
 
 
@@ -79,6 +80,32 @@ def test_map_is_the_smoothed_sum_and_score_its_maximum(images: torch.Tensor) -> 
     expected = np.stack([gaussian_filter(one.numpy(), 1.0, mode="reflect", truncate=8.0) for one in sum(stages)])
     np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(scores, maps.amax((1, 2)))
+
+
+def test_fused_map_is_relative_to_held_out_good_images() -> None:
+    method = built(chosen_map="fused")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    with torch.no_grad():
+        method.finish(pixels, torch.device("cpu"))
+        fused = method.student.map
+        measures = [fused._measures(targets, found) for targets, found in method.pairs(pixels, torch.device("cpu"))]
+        largest = [torch.cat([one.amax((1, 2)) for one in measure]).mean() for measure in zip(*measures, strict=True)]
+    torch.testing.assert_close(fused.scales, torch.stack(largest))
+
+
+def test_missed_energy_is_that_of_averaged_features() -> None:
+    fused = FusedMap(stages=1)
+    teacher, student = torch.rand(1, 4, 6, 6), torch.rand(1, 4, 6, 6)
+    _, energy = fused._measures((teacher,), (student,))
+    scaled = functional.normalize(student) * teacher.norm(dim=1, keepdim=True)
+    t, s = (functional.avg_pool2d(one, 3, 1, 1) for one in (teacher, scaled))
+    expected = t.square().sum(1) * (1 - functional.cosine_similarity(t, s, dim=1))
+    torch.testing.assert_close(energy, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fused_map_ignores_what_a_student_that_repeats_its_teacher_shows() -> None:
+    stages = tuple(torch.rand(1, 4, size, size) + 0.1 for size in (16, 8, 4))
+    torch.testing.assert_close(FusedMap()(stages, stages), torch.zeros(1, 16, 16), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("activate", [True, False])

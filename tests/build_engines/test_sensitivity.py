@@ -92,7 +92,7 @@ def test_another_choice_of_quantization_is_another_measurement(measured: Path) -
     source = FinishedRun(measured)
     for change in ({"weight_bits": 8}, {"calibrator": "mse"}, {"images": 9}, {"equalization": 0.0}):
         assert recall(source, replace(SETTINGS, **change)).blocks == {}
-    assert recall(source, replace(SETTINGS, keep_fp16="auto:2", false_reject_rate=0.2)).blocks
+    assert recall(source, replace(SETTINGS, keep_fp16="auto:2", mode="qat", fine_tuning_epochs=2)).blocks
 
 
 def test_the_most_harmful_blocks_stay_in_half_floats(

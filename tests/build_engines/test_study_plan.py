@@ -127,12 +127,10 @@ def test_results_survive_their_file(tmp_path: Path) -> None:
         batch_size=8,
         optimizer="adam",
         learning_rate=0.1,
-        momentum=0.5,
         weight_decay=0,
         image_size=128,
         teacher="t",
         seconds=3.0,
-        images=48,
     )
     record = Record(step=step.id, key="a" * 64, seconds=1.0, result=result)
     StudyFolder(tmp_path).save(step, record)

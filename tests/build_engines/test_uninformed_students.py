@@ -98,7 +98,7 @@ def test_an_interrupted_distillation_goes_on_as_if_it_had_not_been(
     monkeypatch.setattr(patch_teacher, "_SAVED_EVERY", 2)
     whole, cut = seeded_network(), seeded_network()
     patch_teacher.distil(trunk, whole, pixels, 6, folder(tmp_path, "whole"), 0, CPU)
-    batch = patch_teacher._Patches.batch
+    batch = patch_teacher._Crops.batch
     asked = []
 
     def interrupted(self: object, step: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_an_interrupted_distillation_goes_on_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return batch(self, step)
 
-    monkeypatch.setattr(patch_teacher._Patches, "batch", interrupted)
+    monkeypatch.setattr(patch_teacher._Crops, "batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         patch_teacher.distil(trunk, cut, pixels, 6, folder(tmp_path, "cut"), 0, CPU)
     patch_teacher.distil(trunk, seeded_network(), pixels, 6, tmp_path / "cut", 0, CPU)
