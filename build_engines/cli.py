@@ -168,7 +168,7 @@ def quantize(
         int | None, typer.Option(min=1, help="Fine-tuning: 3 in mode qat; none in mode ptq, where it is QAT's control.")
     ] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = "minmax",
+    calibrator: CalibratorOption = "mse",
     images: CalibrationImages = None,
     equalization: Equalization = 0.5,
     keep_fp16: Annotated[
@@ -211,7 +211,7 @@ def sensitivity(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", help="Write all figures here as JSON.")] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = "minmax",
+    calibrator: CalibratorOption = "mse",
     images: CalibrationImages = None,
     equalization: Equalization = 0.5,
     weight_bits: WeightBits = 8,

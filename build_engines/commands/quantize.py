@@ -30,7 +30,7 @@ def quantize_run(
     mode: str = "ptq",
     epochs: int | None = None,
     calibration: str = "train",
-    calibrator: str = "minmax",
+    calibrator: str = "mse",
     images: int | None = None,
     equalization: float = STRENGTH,
     keep_fp16: str | None = None,

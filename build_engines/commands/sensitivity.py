@@ -19,7 +19,7 @@ def measure_run(
     console: Console,
     out: Path | None = None,
     calibration: str = "train",
-    calibrator: str = "minmax",
+    calibrator: str = "mse",
     images: int | None = None,
     equalization: float = STRENGTH,
     weight_bits: int = 8,

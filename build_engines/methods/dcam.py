@@ -1,17 +1,15 @@
 """DCAM: distributed convolutional attention in STFPM's student (Jena et al. 2024, arXiv 2405.06467)."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from build_engines.methods.base import Method, OptimizerSettings, Options
+from build_engines.methods.base import OptimizerSettings, Options
 from build_engines.methods.features import cosine, embedding
-from build_engines.methods.fused_map import FusedMap, summed_or_fused
+from build_engines.methods.stages import Map, StageMethod
 from build_engines.networks.attention import Attention, build_attention
 from build_engines.networks.resnet import ResNetTrunk, build_trunk
 
@@ -28,7 +26,7 @@ class DcamOptions(Options):
     attention: Attention = "channel"
     temperature: float = Field(default=1.0, gt=0)
     location_weight: float = Field(default=1.0, ge=0)
-    map: Literal["fused", "paper"] = "fused"
+    map: Map = "fused"
 
 
 class AttentiveStudent(nn.Module):
@@ -49,7 +47,7 @@ class AttentiveStudent(nn.Module):
         return [attend(features) for attend, features in zip(self.attention, stages, strict=True)]
 
 
-class Dcam(Method):
+class Dcam(StageMethod):
     """STFPM's networks; what differs is what the student is trained with."""
 
     name = "dcam"
@@ -62,10 +60,8 @@ class Dcam(Method):
     schedule = "cosine"
 
     def __init__(self, teacher: nn.Module, student: AttentiveStudent, options: DcamOptions) -> None:
-        super().__init__(teacher, student)
+        super().__init__(teacher, student, options.map)
         self.temperature, self.location_weight = options.temperature, options.location_weight
-        # In the student, for it is saved with it.
-        self.student.map = FusedMap() if options.map == "fused" else None
 
     @classmethod
     def build(cls, teacher: ResNetTrunk, architecture: str, options: DcamOptions, seed: int) -> "Dcam":
@@ -74,21 +70,6 @@ class Dcam(Method):
             torch.manual_seed(seed)
             student = AttentiveStudent(build_trunk(architecture, seed), options.attention)
         return cls(teacher, student, options)
-
-    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
-        """Fit the fused map's constants to held-out good images."""
-        if self.student.map is not None:
-            self.student.map.fit(lambda: self.pairs(pixels, device))
-
-    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The teacher's stage features."""
-        features: tuple[Tensor, ...] = self.teacher(images)
-        return features
-
-    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The student's plain stage features."""
-        features: tuple[Tensor, ...] = self.student(images)
-        return features
 
     def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
         """Sum over stages of relative entropy over space and of 1 - cosine, both for each channel (section III).
@@ -107,5 +88,5 @@ class Dcam(Method):
 
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Sum over stages of 1 - cosine over channels of the plain features; the score is its maximum."""
-        anomaly_map = summed_or_fused(self.student.map, targets, features)
+        anomaly_map = self.anomaly_map(targets, features)
         return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from build_engines.methods.base import Pair
-from build_engines.methods.features import cosine, distance_maps, float32, upsampled
+from build_engines.methods.features import cosine, float32, upsampled
 
 _NEIGHBOURHOOD = 3
 _EPSILON = 1e-12
@@ -66,13 +66,6 @@ class FusedMap(nn.Module):
             energies.append(missed / self.energies[index])
         distance, energy = (torch.stack(upsampled(maps)).sum(0).squeeze(1) for maps in (distances, energies))
         return distance, energy
-
-
-def summed_or_fused(fused: FusedMap | None, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
-    """The fused map [N, h, w], or where there is none the papers' sum over stages of 1 - cosine."""
-    if fused is not None:
-        return fused(targets, features)
-    return torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
 
 
 def _averaged(features: Tensor) -> Tensor:

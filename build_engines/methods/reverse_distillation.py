@@ -2,15 +2,14 @@
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from build_engines.methods.base import Method, OptimizerSettings, Options
-from build_engines.methods.features import cosine, embedding, float32, smooth
-from build_engines.methods.fused_map import FusedMap, summed_or_fused
+from build_engines.methods.base import OptimizerSettings, Options
+from build_engines.methods.features import cosine, embedding, float32, length_loss, smooth
+from build_engines.methods.stages import Map, StageMethod
 from build_engines.networks.resnet import ARCHITECTURES, ResNetTrunk
 from build_engines.networks.reverse import ReverseStudent
 
@@ -22,14 +21,16 @@ class ReverseDistillationOptions(Options):
     """Attributes:
     loss: `locations` takes the cosine at each location and its mean, as the paper writes; `flattened` one cosine of
         the whole map, as the authors' code has it: locations of strong features then count for more.
+    length_weight: of `length_loss`, which the paper does not have.
     map: `fused` adds the energy that the student misses, see `FusedMap`; `paper` is the sum over stages alone.
     """
 
     loss: Literal["locations", "flattened"] = "locations"
-    map: Literal["fused", "paper"] = "fused"
+    length_weight: float = Field(default=0.1, ge=0)
+    map: Map = "fused"
 
 
-class ReverseDistillation(Method):
+class ReverseDistillation(StageMethod):
     """The teacher is the encoder; the student makes its features again from a small embedding of them."""
 
     name = "rd"
@@ -44,10 +45,8 @@ class ReverseDistillation(Method):
     reads_teacher = True
 
     def __init__(self, teacher: nn.Module, student: nn.Module, options: ReverseDistillationOptions) -> None:
-        super().__init__(teacher, student)
-        self.by_location = options.loss == "locations"
-        # In the student, for it is saved with it.
-        self.student.map = FusedMap() if options.map == "fused" else None
+        super().__init__(teacher, student, options.map)
+        self.by_location, self.length_weight = options.loss == "locations", options.length_weight
 
     @classmethod
     def build(
@@ -58,29 +57,24 @@ class ReverseDistillation(Method):
             torch.manual_seed(seed)
             return cls(teacher, ReverseStudent(ARCHITECTURES[architecture]), options)
 
-    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
-        """Fit the fused map's constants to held-out good images."""
-        if self.student.map is not None:
-            self.student.map.fit(lambda: self.pairs(pixels, device))
-
-    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's stage features, which are the student's input as well."""
-        features: tuple[Tensor, ...] = self.teacher(images)
-        return features
-
     def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The encoder's features as the decoder makes them again."""
         features: tuple[Tensor, ...] = self.student(tuple(float32(target) for target in targets))
         return features
 
     def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
-        """Sum over stages of 1 - cosine similarity (equations 1 and 2)."""
+        """Sum over stages of 1 - cosine similarity (equations 1 and 2), and of the lengths' loss."""
         distance = _by_location if self.by_location else _flattened
-        return torch.stack([distance(target, found) for target, found in zip(targets, features, strict=True)]).sum()
+        return torch.stack(
+            [
+                distance(target, found) + self.length_weight * length_loss(target, found)
+                for target, found in zip(targets, features, strict=True)
+            ]
+        ).sum()
 
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Sum over stages of 1 - cosine, or the fused map, smoothed; the score is its maximum (section 3.4)."""
-        anomaly_map = smooth(summed_or_fused(self.student.map, targets, features), _SIGMA)
+        anomaly_map = smooth(self.anomaly_map(targets, features), _SIGMA)
         return anomaly_map, anomaly_map.amax((1, 2)), embedding(targets)
 
 

@@ -7,12 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from build_engines.methods.base import Method, OptimizerSettings, Options
+from build_engines.methods.base import OptimizerSettings, Options
 from build_engines.methods.features import cosine, distance_maps, embedding
+from build_engines.methods.stages import StageMethod
 from build_engines.networks.resnet import ResNetTrunk, build_trunk
 
 
-class Stfpm(Method):
+class Stfpm(StageMethod):
     """Teacher and student are the same trunk; the student starts random and matches three stages."""
 
     name = "stfpm"
@@ -24,16 +25,6 @@ class Stfpm(Method):
     def build(cls, teacher: ResNetTrunk, architecture: str, options: Options, seed: int) -> "Stfpm":
         """A student of the teacher's architecture."""
         return cls(teacher, build_trunk(architecture, seed))
-
-    def targets(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The teacher's stage features."""
-        features: tuple[Tensor, ...] = self.teacher(images)
-        return features
-
-    def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The student's stage features."""
-        features: tuple[Tensor, ...] = self.student(images)
-        return features
 
     def compare(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> Tensor:
         """Sum over stages of the mean over locations of 1/2 ||t - s||^2 of unit vectors (equations 1 to 4).

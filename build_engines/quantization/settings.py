@@ -29,7 +29,7 @@ class QuantizeSettings:
     mode: str = "ptq"
     fine_tuning_epochs: int = 0
     calibration: str = "train"
-    calibrator: str = "minmax"
+    calibrator: str = "mse"
     images: int | None = None
     equalization: float = STRENGTH
     keep_fp16: str | None = None

@@ -1,37 +1,41 @@
 """Tables beyond the papers': per class, calibration, narrow integers, likeness of classes, all engines."""
 
 from build_engines.study.document import Cell, Column, Table, change, megabytes, number
-from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, INT8, Engine
+from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, INT8, UNIFIED, Engine
 from build_engines.study.results import Results
 from build_engines.study.statistics import Interval
 
 UNDER_8_BITS = "under 8 bits (simulated)"
 CALIBRATION = "calibration"
-_METRICS = {"image_auroc": "image AUROC", "pro": "PRO"}
+_METRICS = {"image_auroc": "AUROC", "pro": "PRO"}
 
 
 def per_class(results: Results) -> Table:
-    """AUROC and PRO of each class: one-class, unified, INT8, QAT."""
+    """AUROC and PRO of each class: one-class and unified, FP32 and INT8, QAT."""
     rows = []
     for method in results.measured:
-        qat = results.find(method, "qat")
         ways: list[tuple[str, Engine | None, bool]] = [
             ("one-class, FP32", FP32, True),
+            ("one-class, INT8 PTQ", INT8, True),
             ("unified, FP32", FP32, False),
             ("unified, INT8 PTQ", INT8, False),
-            ("unified, INT8 QAT", qat, False),
+            ("unified, INT8 QAT", results.find(method, "qat"), False),
         ]
         for label, engine, alone in ways:
-            cells = [
-                number(_metric(results, method, engine, name, metric, alone))
-                for name in results.classes
-                for metric in _METRICS
-            ]
-            if any(cell != number(None) for cell in cells):
-                rows.append([Cell(method.upper()), Cell(label), *cells])
-    columns = [Column(label, name) for name in results.classes for label in _METRICS.values()]
+            found = [_metrics(results, method, engine, name, alone) for name in results.classes]
+            if any(found):
+                figures = [[metrics.get(metric) for metrics in found] for metric in _METRICS]
+                means = [_mean(values) if all(found) else None for values in figures]
+                by_class = [value for values in zip(*figures, strict=True) for value in values]
+                rows.append([Cell(method.upper()), Cell(label), *map(number, [*by_class, *means])])
+    groups = [*results.classes, "mean"]
+    columns = [
+        Column("method"),
+        Column("engine"),
+        *(Column(label, name) for name in groups for label in _METRICS.values()),
+    ]
     note = "PRO needs masks; classes without them have none. INT8 PTQ: training images, minmax."
-    return Table("AUROC and PRO per class", [Column("method"), Column("engine"), *columns], rows, 2, [note])
+    return Table("AUROC and PRO per class", columns, rows, 2, [note])
 
 
 def calibrations(results: Results, method: str) -> Table:
@@ -156,11 +160,15 @@ def class_gain(results: Results, method: str, name: str) -> Interval | None:
     return results.difference(({name: unified.classes[name].as_scores()}, {name: alone.classes[name].as_scores()}))
 
 
-def _metric(results: Results, method: str, engine: Engine | None, name: str, metric: str, alone: bool) -> float | None:
-    found = results.engine(method, engine, name) if alone and engine else None
-    if not alone and engine:
-        found = results.engine(method, engine)
-    return found.classes[name].metrics[metric] if found else None
+def _metrics(results: Results, method: str, engine: Engine | None, name: str, alone: bool) -> dict[str, float | None]:
+    found = results.engine(method, engine, name if alone else UNIFIED) if engine else None
+    return found.classes[name].metrics if found else {}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Over the classes that have the figure."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
 
 
 def _calibrated(results: Results, method: str, engine: Engine) -> Cell:

@@ -174,7 +174,7 @@ def engine_groups(quick: bool, epochs: int) -> dict[str, list[Engine]]:
     if quick:
         return {
             "precisions": [FP32, Engine(precision="fp16")],
-            "calibration": [INT8, Engine(precision="int8", calibrator="entropy"), RANDOM_NORMAL],
+            "calibration": [INT8, RANDOM_NORMAL],
             "QAT and its control": qat,
             "under 8 bits (simulated)": [Engine(precision="int8", weight_bits=4)],
         }

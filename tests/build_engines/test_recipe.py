@@ -138,7 +138,10 @@ def test_a_wrong_recipe_is_one_sentence(
         (["--option", "loss"], "--option 'loss' is not KEY=VALUE"),
         (["--option", "loss=["], "--option 'loss=[' is not KEY=VALUE"),
         (["--devices", "64"], "devices 64 cannot share batch_size 32"),
-        (["--recipe", "rd-paper", "--method", "dcam", "--option", "loss=flat"], "--option loss is unknown; there are"),
+        (
+            ["--recipe", "stfpm-paper", "--method", "dcam", "--option", "loss=flat"],
+            "--option loss is unknown; there are",
+        ),
         (["--recipe", "dcam-paper", "--method", "rd"], "options.attention in recipe dcam-paper is unknown; there are"),
     ],
 )
@@ -175,7 +178,7 @@ def test_the_command_line_goes_before_the_recipe(
     assert (settings.method, settings.batch_size, settings.image_size) == ("rd", 4, 64)
     assert (settings.epochs, settings.seed, settings.augmentation) == (1, 0, False)
     assert (settings.optimizer.learning_rate, settings.optimizer.weight_decay) == (0.001, 0.0)
-    assert settings.options == {"loss": "locations", "map": "fused"}
+    assert settings.options == {"loss": "locations", "length_weight": 0.1, "map": "fused"}
 
 
 def test_options_are_read_as_a_recipe_has_them() -> None:

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
-from build_engines.methods.features import smooth
+from build_engines.methods.features import length_loss, smooth
 from build_engines.methods.fused_map import FusedMap
 from build_engines.methods.reverse_distillation import ReverseDistillation, ReverseDistillationOptions
 from build_engines.networks.resnet import ARCHITECTURES, build_trunk
@@ -17,7 +17,7 @@ ARCHITECTURE = "resnet18_half"
 
 
 def built(loss: str = "locations", chosen_map: str = "paper") -> ReverseDistillation:
-    options = ReverseDistillationOptions.model_validate({"loss": loss, "map": chosen_map})
+    options = ReverseDistillationOptions.model_validate({"loss": loss, "map": chosen_map, "length_weight": 0})
     return ReverseDistillation.build(build_trunk(ARCHITECTURE, seed=1), ARCHITECTURE, options, 2).eval()
 
 
@@ -58,6 +58,12 @@ def test_flattened_loss_takes_one_cosine_of_a_stage(images: torch.Tensor) -> Non
         expected = sum(1 - functional.cosine_similarity(t.flatten(1), s.flatten(1)).mean() for t, s in pairs)
         torch.testing.assert_close(method.loss(images, targets), expected, rtol=1e-5, atol=1e-6)
         assert not torch.isclose(expected, built().loss(images, targets))
+
+
+def test_lengths_count_by_their_ratio() -> None:
+    teacher = torch.rand(2, 4, 3, 3) + 0.5
+    torch.testing.assert_close(length_loss(teacher, teacher * np.e**2), torch.tensor(4.0), rtol=1e-3, atol=1e-3)
+    assert length_loss(teacher, teacher).item() == 0
 
 
 def test_smoothing_is_gaussian_with_reflected_borders() -> None:

@@ -86,8 +86,9 @@ def test_classes_have_auroc_and_pro(results: Results) -> None:
     row = row_of(table, "RD", "unified, FP32")
     found = results.engine("rd", FP32)
     assert found is not None
-    assert float(row["pcb image AUROC"]) == pytest.approx(found.classes["pcb"].metrics["image_auroc"], abs=6e-4)
-    assert (row["pcb PRO"], row["casting PRO"]) == ("0.700", "–")
+    assert float(row["pcb AUROC"]) == pytest.approx(found.classes["pcb"].metrics["image_auroc"], abs=6e-4)
+    assert (row["pcb PRO"], row["casting PRO"], row["mean PRO"]) == ("0.700", "–", "0.700")
+    assert float(row["mean AUROC"]) == pytest.approx(results.mean(found, "image_auroc"), abs=6e-4)
 
 
 def test_narrow_integers_are_called_simulated_and_are_smaller(results: Results) -> None:
