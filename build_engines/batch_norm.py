@@ -26,3 +26,15 @@ def fresh_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Train on with statistics as they are, until the network is next put into train mode.
+
+    A batch that holds an unusual image is normalised by statistics which that image is part of; alone it drives the
+    network to a hundred times its usual strength, layer upon layer. Only a network that trains as it will be run
+    learns to bear it, and quantization needs that: one such image sets the range for all.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()

@@ -51,6 +51,7 @@ class Recipe(BaseModel):
     overlap: int | None = None
     augmentation: bool | None = None
     corruption: float | None = None
+    frozen_statistics: float | None = None
     mixed_precision: bool | None = None
     held_out: float = 0.2
     seed: int = 0
@@ -80,6 +81,7 @@ class Recipe(BaseModel):
             "epochs": method.epochs,
             "batch_size": method.batch_size,
             "corruption": method.corruption,
+            "frozen_statistics": method.frozen_statistics,
             "schedule": method.schedule,
             "overlap": _DEFAULT_OVERLAP if self.tile else 0,
             "warmup": _CYCLE_WARMUP if self.schedule == "onecycle" else 0.0,

@@ -33,6 +33,8 @@ class TrainSettings(_Part):
         augmentation: shift training images a little, and change their brightness and contrast.
         corruption: share of training images that the student sees with artificial defects, to answer as the teacher
             does to the clean image.
+        frozen_statistics: share of the epochs, the last ones, that train with batch statistics as they are, as
+            inference has them.
         mixed_precision: compute in 16 bits where the device does.
         options: of the method alone, as its `options` class has them.
         image_size: height and width that images are resized to.
@@ -54,6 +56,7 @@ class TrainSettings(_Part):
     patience: int = Field(default=0, ge=0)
     augmentation: bool = False
     corruption: float = Field(default=0.0, ge=0, le=1)
+    frozen_statistics: float = Field(default=0.0, ge=0, le=1)
     mixed_precision: bool = True
     options: dict[str, JsonValue] = {}
     image_size: int = Field(ge=32, le=LARGEST_IMAGE, multiple_of=16)

@@ -15,7 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from build_engines import run
-from build_engines.batch_norm import fresh_statistics
+from build_engines.batch_norm import freeze_statistics, fresh_statistics
 from build_engines.batches import Batch, TrainingBatches
 from build_engines.errors import RunError
 from build_engines.methods.base import Method
@@ -142,6 +142,9 @@ class Trainer:
         # What a method draws at random then depends on the epoch alone, in a resumed run too.
         torch.manual_seed(np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0])
         self._method.train()
+        settled = number >= round(self._settings.epochs * (1.0 - self._settings.frozen_statistics))
+        if settled:
+            freeze_statistics(self._method)
         losses: list[float] = []
         for batch in self._batches.epoch(number, self._fabric.global_rank, self._fabric.world_size):
             losses.append(self._step(batch, number * self._batches.count + len(losses)))
@@ -149,7 +152,8 @@ class Trainer:
             progress.update(task, advance=1, rate=rate, description=f"Epoch {number + 1}  loss {np.mean(losses):.4f}")
         seconds = time.perf_counter() - began
         train_loss = self._over_processes(float(np.mean(losses)) * self._weight, "mean")
-        self._settle_statistics(number)
+        if not settled:
+            self._settle_statistics(number)
         held_out = self._held_out_loss()
         if not np.isfinite(held_out):
             raise RunError(f"The loss is no number after epoch {number + 1}; train again with a smaller --lr.")

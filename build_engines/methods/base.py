@@ -57,6 +57,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         training_only: names of modules that no exported graph may hold.
+        frozen_statistics: share of the epochs, the last ones, that train with batch statistics as they are.
         schedule: of the learning rate, see `Schedule`.
         corruption: share of training images that the student sees with artificial defects, in [0, 1].
         reads_teacher: the student's input is what the teacher gives, not the image.
@@ -69,6 +70,7 @@ class Method(nn.Module, ABC):
     options: ClassVar[type[Options]] = Options
     training_only: ClassVar[tuple[str, ...]] = ()
     corruption: ClassVar[float] = 0.0
+    frozen_statistics: ClassVar[float] = 0.0
     schedule: ClassVar[Schedule] = "constant"
     reads_teacher: ClassVar[bool] = False
 

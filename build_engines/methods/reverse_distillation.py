@@ -40,6 +40,7 @@ class ReverseDistillation(StageMethod):
     batch_size = 16
     epochs = 20
     corruption = 0.5
+    frozen_statistics = 0.4
     schedule = "cosine"
     options = ReverseDistillationOptions
     reads_teacher = True

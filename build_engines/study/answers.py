@@ -85,8 +85,8 @@ def calibration_strategy(results: Results) -> Section:
         above = sum(gain.interval.low > 0 for gain in gains)
         below = sum(gain.interval.high < 0 for gain in gains)
         paragraphs.append(
-            f"{method.upper()}: of {times(len(gains), 'other combination')}, {above} are better and {below} worse by "
-            f"intervals that exclude zero. The best is {_name(best.engine)}, {told(best.interval)}; the worst is "
+            f"{method.upper()}: of {times(len(gains), 'other combination')}, intervals that exclude zero show {above} "
+            f"to be better and {below} worse. The best is {_name(best.engine)}, {told(best.interval)}; the worst is "
             f"{_name(worst.engine)}, {told(worst.interval)}."
         )
     noise = {method: results.against(method, RANDOM_NORMAL, INT8) for method in results.measured}
@@ -98,8 +98,7 @@ def calibration_strategy(results: Results) -> Section:
     count = sum(map(len, grid.values()))
     if count:
         paragraphs.append(
-            f"These are {count} intervals of 95 %: about {max(1, round(count / 20))} would exclude zero by chance "
-            "alone."
+            f"These are {count} intervals of 95 %: of so many, {count / 20:.1f} exclude zero by chance alone."
         )
     tables = [calibrations(results, method) for method, gains in grid.items() if gains]
     return Section("2. Calibration", paragraphs, tables)

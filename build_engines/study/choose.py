@@ -153,8 +153,8 @@ def _calibration(results: Results) -> str:
     worse = [name for name in order if gains[name].high < 0]
     said = (
         f"Calibration. Over {times(len(methods), 'method')}, training images with minmax are compared with "
-        f"{times(len(gains), 'other combination')}: {len(better)} are better by an interval that excludes zero, "
-        f"{len(worse)} are worse. The best is {order[0]}, {told(gains[order[0]])}; the worst {order[-1]}, "
+        f"{times(len(gains), 'other combination')}: intervals that exclude zero show {len(better)} to be better and "
+        f"{len(worse)} worse. The best is {order[0]}, {told(gains[order[0]])}; the worst {order[-1]}, "
         f"{told(gains[order[-1]])}. "
     )
     if better and gains[better[0]].estimate >= TOLERANCE:

@@ -1,6 +1,6 @@
 """Tables beyond the papers': per class, calibration, narrow integers, likeness of classes, all engines."""
 
-from build_engines.study.document import Cell, Column, Table, change, megabytes, number
+from build_engines.study.document import Cell, Column, Table, change, megabytes, number, shade, told
 from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, INT8, UNIFIED, Engine
 from build_engines.study.results import Results
 from build_engines.study.statistics import Interval
@@ -178,5 +178,5 @@ def _calibrated(results: Results, method: str, engine: Engine) -> Cell:
         return Cell("")
     if engine == INT8:
         return Cell(f"{auroc:.3f}", strong=True)
-    gain = change(results.against(method, engine, INT8))
-    return Cell(f"{auroc:.3f} ({gain.text})", gain.shade)
+    gain = results.against(method, engine, INT8)
+    return Cell(f"{auroc:.3f} ({told(gain)})", shade(gain)) if gain else number(auroc)

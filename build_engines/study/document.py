@@ -96,7 +96,7 @@ class Section:
 
 def number(value: float | None, digits: int = 3) -> Cell:
     """A measured figure."""
-    return Cell(NOTHING if value is None else f"{value:.{digits}f}")
+    return Cell(NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−"))
 
 
 def of_paper(value: float | str | None, digits: int = 2) -> Cell:
@@ -118,11 +118,15 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def change(found: Interval | None) -> Cell:
-    """A difference of AUROC with its interval, shaded by its size."""
+    """A difference of AUROC with its interval, shaded where that excludes zero."""
     if found is None:
         return Cell(NOTHING)
-    shade = max(-1.0, min(1.0, found.estimate / _FULL_COLOUR))
-    return Cell(told(found), shade=shade)
+    return Cell(told(found), None if found.includes_zero else shade(found))
+
+
+def shade(found: Interval) -> float:
+    """A difference of AUROC as the strength of a colour, in [-1, 1]."""
+    return max(-1.0, min(1.0, found.estimate / _FULL_COLOUR))
 
 
 def told(found: Interval) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from build_engines.batch_norm import fresh_statistics
+from build_engines.batch_norm import freeze_statistics, fresh_statistics
 
 
 def test_statistics_are_the_mean_over_the_blocks_batches() -> None:
@@ -27,3 +27,12 @@ def test_momentum_comes_back_after_an_interrupt() -> None:
     except KeyboardInterrupt:
         pass
     assert layer.momentum == 0.2
+
+
+def test_frozen_statistics_stay_while_weights_train() -> None:
+    layer = nn.BatchNorm2d(3).train()
+    freeze_statistics(layer)
+    before = layer.running_mean.clone()
+    layer(torch.randn(4, 3, 5, 5) + 9).sum().backward()
+    assert torch.equal(layer.running_mean, before)
+    assert layer.weight.grad is not None

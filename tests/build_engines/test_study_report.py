@@ -129,8 +129,8 @@ def test_advice_follows_the_figures() -> None:
 
 def test_calibration_counts_what_is_better_and_worse(results: Results) -> None:
     said = text_of(calibration_strategy(results))
-    assert "US: of 15 other combinations, 0 are better and 4 worse" in said
-    assert "60 intervals of 95 %: about 3" in said
+    assert "US: of 15 other combinations, intervals that exclude zero show 0 to be better and 4 worse" in said
+    assert "60 intervals of 95 %: of so many, 3.0" in said
     assert len(calibration_strategy(results).tables) == 4
 
 
@@ -164,7 +164,7 @@ def test_likeness_that_costs_nothing_is_said_to_cost_nothing() -> None:
 def test_the_page_needs_nothing_else(results: Results, tmp_path: Path) -> None:
     write_report(tmp_path, results, inputs(tmp_path), with_images=False)
     page = (tmp_path / "index.html").read_text()
-    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
+    assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
     assert page.count("<svg") == 3
     assert page.count("data:image/jpeg;base64,") == len(METHODS) * len(CLASSES)
     assert "{{" not in page
@@ -224,5 +224,6 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_figures_read_as_people_write_them() -> None:
     assert [signed(value) for value in (0.0123, -0.0123, 0.0001, -0.0001)] == ["+0.012", "−0.012", "0.000", "0.000"]
     assert change(Interval(-0.2, -0.3, -0.1)) == Cell("−0.200 [−0.300, −0.100]", shade=-1.0)
+    assert change(Interval(0.02, -0.01, 0.05)) == Cell("+0.020 [−0.010, +0.050]")
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert (times(1, "class"), times(3, "class"), times(2, "method")) == ("1 class", "3 classes", "2 methods")
