@@ -13,6 +13,7 @@ from onnx import ModelProto
 from safetensors.torch import load_file
 
 from build_engines import run
+from build_engines.batches import TrainingBatches
 from build_engines.export import Exported, to_onnx
 from build_engines.methods.base import Method
 from build_engines.networks.inspection import InspectionNetwork
@@ -117,8 +118,9 @@ class FinishedRun:
     ) -> ModelProto:
         """A copy of the float graph, or of an equalized one, with a fine-tuned student; see `fine_tuning`."""
         known = {**settings, "student": sha256_of(self.folder / run.STUDENT)}
-        images, seed = self.images.for_network(), self.record.settings.seed
-        return fine_tuned(self.exported, model, self.method, images, epochs, seed, self.folder, known, rounding)
+        images = self.images.for_network()
+        batches = TrainingBatches(images.pixels, np.flatnonzero(~images.held_out), self.record.settings)
+        return fine_tuned(self.exported, model, self.method, batches, epochs, self.folder, known, rounding)
 
     def network(self, path: Path, precision: Precision) -> Network:
         """A graph made of this run's, as a backend takes it."""

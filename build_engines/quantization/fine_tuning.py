@@ -9,41 +9,37 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from build_engines.batches import Batch, TrainingBatches
 from build_engines.errors import RunError
 from build_engines.export import Exported
 from build_engines.methods.base import Method
 from build_engines.precision import mixed_precision
 from build_engines.quantization.torch_graph import Rounding, TorchGraph
-from build_engines.split_images import GoodImages
 from engines.files import replace_synced
 
 FOLDER = "fine_tuning"
-LEARNING_RATE = 1e-4
+LEARNING_RATE = 3e-5
 _STUDENT, _FROZEN = "student", "teacher"
 
 
 def fine_tune(
-    graph: TorchGraph, targets: int, method: Method, images: GoodImages, epochs: int, seed: int, file: Path
+    graph: TorchGraph, targets: int, method: Method, batches: TrainingBatches, epochs: int, file: Path
 ) -> None:
     """Train a graph's parameters in place with the method's own loss, Adam and a cosine schedule.
 
     Args:
         graph: gives the method's targets, so many, then its features.
         method: compares the two.
-        images: of the run; those held out are left out.
+        batches: of the run, altered as its settings ask.
         file: checkpoint, written after each epoch; a finished or interrupted training is taken up from it.
 
     Raises RunError where the loss is no number.
     """
-    chosen = np.flatnonzero(~images.held_out)
-    size = min(method.batch_size, len(chosen))
-    steps = len(chosen) // size
+    steps = batches.count
     optimizer = torch.optim.Adam(graph.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
     parts = {"graph": graph, "optimizer": optimizer, "schedule": schedule}
@@ -57,9 +53,8 @@ def fine_tune(
     with Progress(*columns) as progress:
         task = progress.add_task("Fine-tuning", total=epochs * steps, completed=begun * steps)
         for epoch in range(begun, epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(chosen)
-            for batch in order[: steps * size].reshape(steps, size):
-                loss = _loss(graph, targets, method, images.pixels[batch])
+            for batch in batches.epoch(epoch):
+                loss = _loss(graph, targets, method, batch)
                 if not torch.isfinite(loss):
                     raise RunError("The loss of fine-tuning is no number; give fewer --epochs or use --mode ptq.")
                 optimizer.zero_grad(set_to_none=True)
@@ -76,9 +71,8 @@ def fine_tuned(
     exported: Exported,
     model: ModelProto,
     method: Method,
-    images: GoodImages,
+    batches: TrainingBatches,
     epochs: int,
-    seed: int,
     folder: Path,
     settings: Mapping[str, object],
     rounding: Rounding | None = None,
@@ -93,19 +87,23 @@ def fine_tuned(
     outputs = (*exported.targets, *exported.features)
     trained = [node.name for node in model.graph.node if node.op_type == "Conv" and _is_trained(node.name)]
     graph = TorchGraph(model, outputs, trained, rounding)
-    key = hashlib.sha256(json.dumps({**settings, "epochs": epochs, "seed": seed}, sort_keys=True).encode())
+    key = hashlib.sha256(json.dumps({**settings, "epochs": epochs}, sort_keys=True).encode())
     file = folder / FOLDER / f"{key.hexdigest()[:16]}.ckpt"
     file.parent.mkdir(exist_ok=True)
     # The comparison's own parameters, DCAM's attention, stay as training left them.
     method.requires_grad_(False)
-    fine_tune(graph, len(exported.targets), method, images, epochs, seed, file)
+    fine_tune(graph, len(exported.targets), method, batches, epochs, file)
     return graph.write_into(model)
 
 
-def _loss(graph: TorchGraph, targets: int, method: Method, pixels: NDArray[np.uint8]) -> torch.Tensor:
+def _loss(graph: TorchGraph, targets: int, method: Method, batch: Batch) -> torch.Tensor:
     with mixed_precision(torch.device("cpu")):
-        found = graph(torch.from_numpy(pixels))
-        return method.compare(found[:targets], found[targets:])
+        found = graph(torch.from_numpy(batch.shown))
+        wanted = found[:targets]
+        if batch.shown is not batch.clean:
+            with torch.no_grad():
+                wanted = graph(torch.from_numpy(batch.clean))[:targets]
+        return method.compare(wanted, found[targets:])
 
 
 def _is_trained(name: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import ModelProto, helper, numpy_helper
 
+from build_engines.batches import TrainingBatches
 from build_engines.export import Exported, to_onnx
 from build_engines.methods import METHODS, build_method
 from build_engines.methods.base import Method
@@ -16,7 +17,7 @@ from build_engines.networks.resnet import build_trunk
 from build_engines.quantization import fine_tuning, qdq
 from build_engines.quantization.calibration import observe, scales_of
 from build_engines.quantization.torch_graph import TorchGraph
-from build_engines.split_images import GoodImages
+from build_engines.recipe import Recipe
 
 ARCHITECTURE, SIZE = "resnet18_half", 64
 
@@ -89,7 +90,7 @@ def test_an_interrupted_fine_tuning_is_taken_up(
 
     def interrupted(self: Method, targets: object, features: object) -> torch.Tensor:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return compare(self, targets, features)
 
@@ -97,7 +98,7 @@ def test_an_interrupted_fine_tuning_is_taken_up(
     with pytest.raises(KeyboardInterrupt):
         fine_tuned(exported, method, pixels, tmp_path / "cut", epochs=2)
     resumed = fine_tuned(exported, method, pixels, tmp_path / "cut", epochs=2)
-    assert len(calls) == 3
+    assert len(calls) == 5
     for layer, weights in weights_by_layer(whole).items():
         np.testing.assert_array_equal(weights, weights_by_layer(resumed)[layer])
 
@@ -109,13 +110,17 @@ def fine_tuned(exported: Exported, method: Method, pixels: np.ndarray, folder: P
         exported,
         exported.model,
         method,
-        GoodImages(pixels, np.zeros(len(pixels), bool)),
+        batches(method, pixels),
         epochs,
-        0,
         folder,
         {},
         fine_tuning.Rounding(placement, scales),
     )
+
+
+def batches(method: Method, pixels: np.ndarray) -> TrainingBatches:
+    settings = Recipe(method=method.name, batch_size=3, image_size=SIZE, corruption=0.5).settings()
+    return TrainingBatches(pixels, np.arange(len(pixels)), settings)
 
 
 def loss_of(model: ModelProto, exported: Exported, method: Method, pixels: np.ndarray) -> float:

@@ -216,7 +216,8 @@ def test_bundles_from_before_there_were_bits_still_load(bundle_folder: Path, tmp
 
 def test_qat_and_its_control_are_written_and_say_so(run_folder: Path, tmp_path: Path, console: Console) -> None:
     qat, control, plain = (tmp_path / name for name in ("qat", "control", "plain"))
-    run = FinishedRun(run_folder)
+    shutil.copytree(run_folder, tmp_path / "run")
+    run = FinishedRun(tmp_path / "run")
     quantize_run(run, qat, mode="qat", epochs=1, console=console)
     quantize_run(run, control, mode="ptq", epochs=1, console=console)
     quantize_run(run, plain, console=console)
@@ -224,4 +225,4 @@ def test_qat_and_its_control_are_written_and_say_so(run_folder: Path, tmp_path: 
     assert [(one.mode, one.fine_tuning_epochs) for one in manifests] == [("qat", 1), ("ptq", 1), ("ptq", 0)]
     graphs = [(folder / bundles.MODEL).read_bytes() for folder in (qat, control, plain)]
     assert len(set(graphs)) == 3
-    assert len(list((run_folder / "fine_tuning").glob("*.ckpt"))) == 2
+    assert len(list((tmp_path / "run" / "fine_tuning").glob("*.ckpt"))) == 2

@@ -90,7 +90,7 @@ def test_what_was_measured_of_another_network_is_forgotten(measured: Path, tmp_p
 
 def test_another_choice_of_quantization_is_another_measurement(measured: Path) -> None:
     source = FinishedRun(measured)
-    for change in ({"weight_bits": 8}, {"calibrator": "mse"}, {"images": 9}, {"equalization": 0.0}):
+    for change in ({"weight_bits": 8}, {"calibrator": "minmax"}, {"images": 9}, {"equalization": 0.0}):
         assert recall(source, replace(SETTINGS, **change)).blocks == {}
     assert recall(source, replace(SETTINGS, keep_fp16="auto:2", mode="qat", fine_tuning_epochs=2)).blocks
 
