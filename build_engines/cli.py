@@ -115,6 +115,12 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method alone; may be repeated.")
     ] = None,
+    dense_stride: Annotated[
+        int | None, typer.Option(help="Of method us: pixels between described patches, 1, 2 or 4; 4.")
+    ] = None,
+    frozen_statistics: Annotated[
+        float | None, typer.Option(help="Share of the epochs, the last, with batch statistics as inference has them.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
 ) -> None:
     """Train one student for all part classes from good images."""
@@ -144,7 +150,8 @@ def train(
         device=device,
         devices=devices,
         mixed_precision=mixed_precision,
-        options=parse_options(option or ()),
+        frozen_statistics=frozen_statistics,
+        options=parse_options([*(option or ()), *([f"dense_stride={dense_stride}"] if dense_stride else [])]),
         resume=resume,
         console=console,
     )
