@@ -100,7 +100,7 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 
 def of_paper(value: float | str | None, digits: int = 2) -> Cell:
-    """A figure of the papers."""
+    """A figure of the papers; text stays as it is."""
     if value is None or isinstance(value, str):
         return Cell(value or NOTHING, paper=True)
     return Cell(f"{value:.{digits}f}", paper=True)

@@ -95,8 +95,8 @@ class Inputs:
                 made_from = self._digests_of(step, "train of "), self.digests["teacher"], self.digests["unispect"]
                 keys[step.id] = digest([settings, self.options(step.method), made_from])
             elif step.engine is not None and step.needs is not None:
-                settings = step.engine.model_dump(mode="json")
-                keys[step.id] = digest([keys[step.needs], settings, self._digests_of(step, "test of ")])
+                asked = step.engine.model_dump(mode="json"), self.effort.calibration_images
+                keys[step.id] = digest([keys[step.needs], asked, self._digests_of(step, "test of ")])
         return keys
 
     def key_of_engines(self, step: Step, engines: Mapping[str, str]) -> str:

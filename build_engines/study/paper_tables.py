@@ -1,7 +1,7 @@
 """The papers' tables with these parts' figures, the papers' own beside them."""
 
 from build_engines.study import paper
-from build_engines.study.document import Cell, Column, Table, change, megabytes, number, of_paper, signed
+from build_engines.study.document import NOTHING, Cell, Column, Table, change, megabytes, number, of_paper, signed
 from build_engines.study.paper import Measured
 from build_engines.study.plan import FP32, INT8, RANDOM_NORMAL, Engine
 from build_engines.study.records import Timing
@@ -34,8 +34,8 @@ def hyper_parameters(results: Results) -> Table:
         rows.append(
             [
                 _method(method),
-                *(cell for own, theirs in pairs for cell in (_plain(own), of_paper(_text(theirs)))),
-                _plain(getattr(here, "best_epoch", None)),
+                *(cell for own, theirs in pairs for cell in (Cell(_text(own)), of_paper(_text(theirs)))),
+                Cell(_text(getattr(here, "best_epoch", None))),
                 number(here.seconds / 60 if here else None, 1),
             ]
         )
@@ -243,9 +243,5 @@ def _their_change(first: float | None, second: float | None) -> Cell:
     return of_paper(None if first is None or second is None else signed(first - second, 2))
 
 
-def _plain(value: float | str | None) -> Cell:
-    return Cell(_text(value) or "–")
-
-
-def _text(value: float | str | None) -> str | None:
-    return value if value is None or isinstance(value, str) else f"{value:g}"
+def _text(value: float | str | None) -> str:
+    return NOTHING if value is None else str(value)

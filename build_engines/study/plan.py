@@ -23,6 +23,7 @@ class Effort:
 
     Attributes:
         epochs: at most so many of a training.
+        calibration_images: of each INT8 engine.
         fine_tuning_epochs: of QAT and of its control.
         repeats: timed calls of each engine.
         options: of a method alone, where they are not its own.
@@ -31,14 +32,21 @@ class Effort:
     epochs: int | None
     batch_size: int | None
     image_size: int
+    calibration_images: int | None
     fine_tuning_epochs: int
     repeats: int
     options: Mapping[str, dict[str, JsonValue]] = field(default_factory=dict)
 
 
-FULL = Effort(epochs=None, batch_size=None, image_size=256, fine_tuning_epochs=3, repeats=100)
+FULL = Effort(epochs=None, batch_size=None, image_size=256, calibration_images=None, fine_tuning_epochs=3, repeats=100)
 QUICK = Effort(
-    epochs=4, batch_size=8, image_size=128, fine_tuning_epochs=1, repeats=10, options={"us": {"teacher_steps": 10}}
+    epochs=3,
+    batch_size=8,
+    image_size=128,
+    calibration_images=16,
+    fine_tuning_epochs=1,
+    repeats=10,
+    options={"us": {"teacher_steps": 10}},
 )
 
 

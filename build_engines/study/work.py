@@ -75,7 +75,8 @@ class Work:
         """Make a bundle and measure it; it is deleted again unless another step needs it."""
         if self._run is None or self._run.folder != run_folder:
             self._run = FinishedRun(run_folder)
-        quantize_run(self._run, out, console=_QUIET, name=step.method, **_options(engine))
+        images = self._inputs.effort.calibration_images
+        quantize_run(self._run, out, console=_QUIET, name=step.method, images=images, **_options(engine))
         bundle = bundles.load(out)
         detector = Detector.open(bundle)
         evaluation = evaluate(detector, self._inputs.data, self._read)

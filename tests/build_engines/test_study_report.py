@@ -62,6 +62,9 @@ def text_of(section: Section) -> str:
 def test_the_papers_figures_stand_beside_ours(results: Results) -> None:
     tables = {table.caption: table for table in paper_tables(results)}
     assert len(tables) == 7
+    first = row_of(tables["Hyper-parameters of the unified runs (P1 table 1)"], "RD")
+    assert (first["batch paper"], first["optimiser paper"], first["learning rate paper"]) == ("16", "adam", "0.005")
+    assert (first["batch here"], first["learning rate here"], first["here best epoch"]) == ("32", "0.4", "28")
     second = row_of(tables["One-class against unified, FP32 (P1 table 2)"], "RD")
     assert (second["one-class AUROC paper"], second["unified AUROC paper"]) == ("0.98", "0.95")
     assert float(second["unified AUROC here"]) == pytest.approx(
