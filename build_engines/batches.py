@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +49,10 @@ class TrainingBatches:
 
     def epoch(self, number: int, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
         """Each full batch in turn, or of each the share of one of several processes."""
-        order = np.random.default_rng([self._settings.seed, number]).permutation(self._train)
         ready: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(1, "batches") as pool:
-            for batch in order[: self.count * self.size].reshape(self.count, -1):
-                ready.append(pool.submit(self._make, np.sort(batch)[rank::processes], number))
+            for index in self._indices(number, rank, processes):
+                ready.append(pool.submit(self._make, index, number))
                 if len(ready) > _AHEAD:
                     yield ready.popleft().result()
             while ready:
@@ -60,12 +60,14 @@ class TrainingBatches:
 
     def plain(self, number: int, images: int, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
         """Batches of about so many of an epoch's images, as they are."""
-        order = np.random.default_rng([self._settings.seed, number]).permutation(self._train)
-        count = min(self.count, -(-images // self.size))
-        for batch in order[: count * self.size].reshape(count, -1):
-            index = np.sort(batch)[rank::processes]
+        for index in islice(self._indices(number, rank, processes), -(-images // self.size)):
             pixels = self._pixels[index]
             yield Batch(index, pixels, pixels)
+
+    def _indices(self, number: int, rank: int, processes: int) -> Iterator[NDArray[np.intp]]:
+        order = np.random.default_rng([self._settings.seed, number]).permutation(self._train)
+        for batch in order[: self.count * self.size].reshape(self.count, -1):
+            yield np.sort(batch)[rank::processes]
 
     def _make(self, index: NDArray[np.intp], epoch: int) -> Batch:
         clean = self._pixels[index]

@@ -12,6 +12,7 @@ from build_engines.methods.features import cosine, embedding
 from build_engines.methods.stages import Map, StageMethod
 from build_engines.networks.attention import Attention, build_attention
 from build_engines.networks.resnet import ResNetTrunk, build_trunk
+from build_engines.networks.seeding import seeded
 
 
 class DcamOptions(Options):
@@ -66,8 +67,7 @@ class Dcam(StageMethod):
     @classmethod
     def build(cls, teacher: ResNetTrunk, architecture: str, options: DcamOptions, seed: int) -> "Dcam":
         """A student of the teacher's architecture, with attention."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             student = AttentiveStudent(build_trunk(architecture, seed), options.attention)
         return cls(teacher, student, options)
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from build_engines.data.corruption import corrupt
 from build_engines.networks.normalize import Normalize
 from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
+from build_engines.networks.seeding import seeded
 from build_engines.precision import mixed_precision
 from engines.files import replace_synced, write_atomic
 
@@ -78,8 +79,7 @@ def _train(
     with torch.no_grad():
         first = _reference(trunk, stages, normalize(torch.from_numpy(crops.batch(0)).to(device)))
     mean, deviation = first.mean((0, 2, 3), keepdim=True), first.std((0, 2, 3), keepdim=True) + _SMALLEST
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         decoder = nn.Conv2d(DESCRIPTOR, first.shape[1], 1).to(device)
     descriptor.to(device).requires_grad_(True).train()
     parameters = [*descriptor.parameters(), *decoder.parameters()]

@@ -12,6 +12,7 @@ from build_engines.methods.features import cosine, embedding, float32, length_lo
 from build_engines.methods.stages import Map, StageMethod
 from build_engines.networks.resnet import ARCHITECTURES, ResNetTrunk
 from build_engines.networks.reverse import ReverseStudent
+from build_engines.networks.seeding import seeded
 
 # The paper's 4 pixels, at the map's quarter of the image's size.
 _SIGMA = 1.0
@@ -54,8 +55,7 @@ class ReverseDistillation(StageMethod):
         cls, teacher: ResNetTrunk, architecture: str, options: ReverseDistillationOptions, seed: int
     ) -> "ReverseDistillation":
         """Bottleneck and decoder for the teacher's architecture."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return cls(teacher, ReverseStudent(ARCHITECTURES[architecture]), options)
 
     def imitate(self, images: Tensor, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ from build_engines.methods.patch_teacher import distil
 from build_engines.networks.normalize import normalised_batches
 from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
 from build_engines.networks.resnet import ResNetTrunk
+from build_engines.networks.seeding import seeded
 
 ReceptiveField = Literal[17, 33, 65]
 _STUDENTS = 3
@@ -101,8 +102,7 @@ class UninformedStudents(Method):
         cls, teacher: ResNetTrunk, architecture: str, options: UninformedStudentsOptions, seed: int
     ) -> "UninformedStudents":
         """Descriptors and students with random weights; `prepare` trains the descriptors."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             fields = sorted(set(options.receptive_fields))
             return cls(teacher, nn.ModuleList(Ensemble(field, options.dense_stride) for field in fields), options)
 

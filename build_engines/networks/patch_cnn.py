@@ -44,7 +44,7 @@ class PatchNetwork(nn.Module):
         self.receptive_field, self.dense_stride = receptive_field, dense_stride
         self.layers = LAYERS[receptive_field]
         channels = [3, *(layer.channels for layer in self.layers)]
-        self.convs = nn.ModuleList()
+        self.convs, self.poolings = nn.ModuleList(), nn.ModuleList()
         stride, dilation = dense_stride, 1
         for index, layer in enumerate(self.layers):
             # What the poolings have not taken of the stride is left to the last convolution.
@@ -53,8 +53,14 @@ class PatchNetwork(nn.Module):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.zeros_(conv.bias)
             self.convs.append(conv)
-            if layer.pooled:
-                stride, dilation = (stride // 2, dilation) if stride > 1 else (1, 2 * dilation)
+            if not layer.pooled:
+                self.poolings.append(nn.Identity())
+            elif stride > 1:
+                self.poolings.append(nn.MaxPool2d(2))
+                stride //= 2
+            else:
+                self.poolings.append(_LargestOfFour(dilation))
+                dilation *= 2
         self.describe = nn.Conv2d(channels[-1], DESCRIPTOR, 1)
 
     def patches(self, patches: Tensor) -> Tensor:
@@ -77,22 +83,22 @@ class PatchNetwork(nn.Module):
         before = (self.receptive_field - self.dense_stride) // 2
         after = self.receptive_field - self.dense_stride - before
         x = functional.pad(images, (before, after, before, after))
-        stride, dilation = self.dense_stride, 1
-        for conv, layer in zip(self.convs, self.layers, strict=True):
-            x = functional.relu(conv(x))
-            if not layer.pooled:
-                continue
-            if stride > 1:
-                x, stride = functional.max_pool2d(x, 2), stride // 2
-            else:
-                x, dilation = _largest_of_four(x, dilation), 2 * dilation
+        for conv, pooling in zip(self.convs, self.poolings, strict=True):
+            x = pooling(functional.relu(conv(x)))
         return self.describe(x)
 
 
-def _largest_of_four(x: Tensor, distance: int) -> Tensor:
+class _LargestOfFour(nn.Module):
     """Maximum over 2 x 2 locations `distance` apart, at every location."""
-    if distance == 1:
-        return functional.max_pool2d(x, 2, 1)
-    # TensorRT 8.5 has no dilated pooling.
-    x = torch.maximum(x[:, :, :-distance], x[:, :, distance:])
-    return torch.maximum(x[:, :, :, :-distance], x[:, :, :, distance:])
+
+    def __init__(self, distance: int) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, x: Tensor) -> Tensor:
+        distance = self.distance
+        if distance == 1:
+            return functional.max_pool2d(x, 2, 1)
+        # TensorRT 8.5 has no dilated pooling.
+        x = torch.maximum(x[:, :, :-distance], x[:, :, distance:])
+        return torch.maximum(x[:, :, :, :-distance], x[:, :, :, distance:])

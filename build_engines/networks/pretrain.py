@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from build_engines.networks.normalize import Normalize
 from build_engines.networks.procedural import CLASSES, sample
 from build_engines.networks.resnet import build_trunk
+from build_engines.networks.seeding import seeded
 from build_engines.networks.weights import PROCEDURAL_ARCHITECTURE
 from engines.errors import UnispectError
 from engines.files import write_atomic
@@ -50,8 +51,7 @@ class _Student(nn.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.trunk = build_trunk(PROCEDURAL_ARCHITECTURE, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.classify = nn.ModuleList(_head(c) for c in self.trunk.channels)
             self.colour = nn.ModuleList(nn.Conv2d(c, 3, 1) for c in self.trunk.channels)
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
+
+from build_engines.networks.seeding import seeded
 
 
 class BasicBlock(nn.Module):
@@ -140,6 +141,5 @@ def build_trunk(architecture: str, seed: int | None = None) -> ResNetTrunk:
     """
     if seed is None:
         return ResNetTrunk(ARCHITECTURES[architecture])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ResNetTrunk(ARCHITECTURES[architecture])
