@@ -6,7 +6,7 @@ of their rows, those that read it multiply it into their columns (Nagel et al. 2
 and whatever else reads it, the anomaly map's head, multiplies it back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from build_engines import graph
 
+_RESTORED = "{}_restored"
 # How much of a channel's range is moved into the weights; the rest would coarsen them (SmoothQuant, arXiv 2211.10438).
 STRENGTH = 0.5
 _SMALLEST_FACTOR = 0.01
@@ -66,6 +67,12 @@ def equalize(model: ModelProto, ranges: Mapping[str, NDArray[np.float32]], stren
     return copy
 
 
+def restored(model: ModelProto, names: Iterable[str]) -> tuple[str, ...]:
+    """Names of the tensors that hold in a graph, equalized or not, what these hold in the float graph."""
+    made = {output for node in model.graph.node for output in node.output}
+    return tuple(_RESTORED.format(name) if _RESTORED.format(name) in made else name for name in names)
+
+
 def _join(member: dict[str, _Stream], *names: str) -> None:
     merged = _Stream(set(names).union(*(member[name].tensors for name in names if name in member)))
     for name in merged.tensors:
@@ -98,7 +105,7 @@ def _restore_elsewhere(model: ModelProto, factors: Mapping[str, NDArray[np.float
         for position, name in enumerate(node.input):
             if inside or name not in factors:
                 continue
-            output = f"{name}_restored"
+            output = _RESTORED.format(name)
             if name not in restored:
                 restored.add(name)
                 factor = f"{name}_factor"

@@ -18,6 +18,7 @@ from build_engines.errors import RunError
 from build_engines.export import Exported
 from build_engines.methods.base import Method
 from build_engines.precision import mixed_precision
+from build_engines.quantization.equalization import restored
 from build_engines.quantization.torch_graph import Rounding, TorchGraph
 from engines.files import replace_synced
 
@@ -84,7 +85,7 @@ def fine_tuned(
         settings: what tells this fine-tuning from the others of the run.
         rounding: None for fine-tuning in floating point.
     """
-    outputs = (*exported.targets, *exported.features)
+    outputs = restored(model, (*exported.targets, *exported.features))
     trained = [node.name for node in model.graph.node if node.op_type == "Conv" and _is_trained(node.name)]
     graph = TorchGraph(model, outputs, trained, rounding)
     key = hashlib.sha256(json.dumps({**settings, "epochs": epochs}, sort_keys=True).encode())

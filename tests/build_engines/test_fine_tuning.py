@@ -14,8 +14,8 @@ from build_engines.methods import METHODS, build_method
 from build_engines.methods.base import Method
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import build_trunk
-from build_engines.quantization import fine_tuning, qdq
-from build_engines.quantization.calibration import observe, scales_of
+from build_engines.quantization import equalization, fine_tuning, qdq
+from build_engines.quantization.calibration import channel_ranges, observe, scales_of
 from build_engines.quantization.torch_graph import TorchGraph
 from build_engines.recipe import Recipe
 
@@ -66,6 +66,15 @@ def test_rounding_is_that_of_the_written_graph(name: str, pixels: np.ndarray) ->
     for one, expected, unrounded in zip(found, written, exact, strict=True):
         error, rounding = (np.abs(one.numpy() - expected).mean(), np.abs(unrounded - expected).mean())
         assert error < 0.2 * rounding
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_an_equalized_graph_is_compared_in_the_float_graphs_units(name: str, pixels: np.ndarray) -> None:
+    method, exported = built(name)
+    tensors = qdq.place(exported.model).tensors
+    model = equalization.equalize(exported.model, channel_ranges(exported.model, tensors, pixels), strength=1.0)
+    losses = [loss_of(one, exported, method, pixels) for one in (exported.model, model)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -124,7 +133,7 @@ def batches(method: Method, pixels: np.ndarray) -> TrainingBatches:
 
 
 def loss_of(model: ModelProto, exported: Exported, method: Method, pixels: np.ndarray) -> float:
-    names = (*exported.targets, *exported.features)
+    names = equalization.restored(model, (*exported.targets, *exported.features))
     with torch.no_grad():
         found = TorchGraph(model, names, ())(torch.from_numpy(pixels))
         return method.compare(found[: len(exported.targets)], found[len(exported.targets) :]).item()
