@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from build_engines.quantization import calibrators
 from engines.errors import UnispectError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -175,7 +176,7 @@ def quantize(
         int | None, typer.Option(min=1, help="Fine-tuning: 3 in mode qat; none in mode ptq, where it is QAT's control.")
     ] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = "mse",
+    calibrator: CalibratorOption = calibrators.DEFAULT,
     images: CalibrationImages = None,
     equalization: Equalization = 0.5,
     keep_fp16: Annotated[
@@ -218,7 +219,7 @@ def sensitivity(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", help="Write all figures here as JSON.")] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = "mse",
+    calibrator: CalibratorOption = calibrators.DEFAULT,
     images: CalibrationImages = None,
     equalization: Equalization = 0.5,
     weight_bits: WeightBits = 8,

@@ -9,6 +9,7 @@ from build_engines.commands.inspect import show_bundle
 from build_engines.commands.options import ArgumentError, choose
 from build_engines.finished_run import FinishedRun
 from build_engines.packaging import package
+from build_engines.quantization import calibrators
 from build_engines.quantization.calibration_images import SOURCES, is_source
 from build_engines.quantization.calibrators import CALIBRATORS
 from build_engines.quantization.equalization import STRENGTH
@@ -30,7 +31,7 @@ def quantize_run(
     mode: str = "ptq",
     epochs: int | None = None,
     calibration: str = "train",
-    calibrator: str = "mse",
+    calibrator: str = calibrators.DEFAULT,
     images: int | None = None,
     equalization: float = STRENGTH,
     keep_fp16: str | None = None,

@@ -7,6 +7,7 @@ from rich.table import Column, Table
 
 from build_engines.commands.quantize import choose_quantization
 from build_engines.finished_run import FinishedRun
+from build_engines.quantization import calibrators
 from build_engines.quantization.equalization import STRENGTH
 from build_engines.quantization.sensitivity import Sensitivity, measure
 from build_engines.quantization.settings import QuantizeSettings
@@ -19,7 +20,7 @@ def measure_run(
     console: Console,
     out: Path | None = None,
     calibration: str = "train",
-    calibrator: str = "mse",
+    calibrator: str = calibrators.DEFAULT,
     images: int | None = None,
     equalization: float = STRENGTH,
     weight_bits: int = 8,

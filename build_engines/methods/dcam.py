@@ -26,7 +26,7 @@ class DcamOptions(Options):
 
     attention: Attention = "channel"
     temperature: float = Field(default=1.0, gt=0)
-    location_weight: float = Field(default=1.0, ge=0)
+    location_weight: float = Field(default=4.0, ge=0)
     map: Map = "fused"
 
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from build_engines.methods.base import Method, OptimizerSettings, Options
 from build_engines.methods.patch_teacher import distil
@@ -17,7 +18,11 @@ from build_engines.networks.resnet import ResNetTrunk
 from build_engines.networks.seeding import seeded
 
 ReceptiveField = Literal[17, 33, 65]
+Map = Literal["relative", "paper"]
 _STUDENTS = 3
+# Of the squared length that a descriptor has on average: what keeps a nearly empty patch from standing out.
+_FLOOR = 0.1
+_NEIGHBOURHOOD = 28  # pixels
 
 
 class UninformedStudentsOptions(Options):
@@ -25,11 +30,13 @@ class UninformedStudentsOptions(Options):
     receptive_fields: sides of the described patches in pixels; the maps of several are averaged.
     dense_stride: pixels between patches.
     teacher_steps: batches that the descriptor's distillation takes.
+    map: `relative` or `paper`, see `Ensemble.measures`.
     """
 
     receptive_fields: tuple[ReceptiveField, ...] = Field(default=(33,), min_length=1)
     dense_stride: Literal[1, 2, 4] = 4
     teacher_steps: int = Field(default=800, gt=0)
+    map: Map = "relative"
 
 
 class Ensemble(nn.Module):
@@ -37,16 +44,18 @@ class Ensemble(nn.Module):
 
     Attributes:
         mean, deviation: of the teacher's descriptors over the training images, [1, 128, 1, 1].
-        scales: mean and deviation of regression error, then of predictive variance, on held-out good images, [4].
+        scales: mean and deviation of each of the map's measures on held-out good images, [measures, 2].
     """
 
-    def __init__(self, receptive_field: int, dense_stride: int) -> None:
+    def __init__(self, receptive_field: int, options: UninformedStudentsOptions) -> None:
         super().__init__()
+        dense_stride = options.dense_stride
+        self.relative, self.neighbourhood = options.map == "relative", _NEIGHBOURHOOD // dense_stride | 1
         self.teacher = PatchNetwork(receptive_field, dense_stride).requires_grad_(False)
         self.students = nn.ModuleList(PatchNetwork(receptive_field, dense_stride) for _ in range(_STUDENTS))
         self.register_buffer("mean", torch.zeros(1, DESCRIPTOR, 1, 1))
         self.register_buffer("deviation", torch.ones(1, DESCRIPTOR, 1, 1))
-        self.register_buffer("scales", torch.tensor([0.0, 1.0, 0.0, 1.0]))
+        self.register_buffer("scales", torch.tensor([[0.0, 1.0]] * (1 if self.relative else 2)))
 
     def forward(self, images: Tensor, of: Literal["teacher", "students"]) -> tuple[Tensor, ...]:
         """The teacher's normalised descriptors, or each student's, [N, 128, h, w]."""
@@ -73,10 +82,24 @@ class Ensemble(nn.Module):
         variance = torch.stack([(student - mean).square().sum(1) for student in students]).mean(0)
         return error, variance
 
-    def normalised(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
-        """The sum of both, each relative to good images (section 3.3, equation 9), [N, h, w]."""
+    def measures(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
+        """What the map adds up, [measures, N, h, w].
+
+        The paper's are error and variance. A descriptor of strong structure is long and its error large, on good parts
+        too; defects of plain surfaces drown in that. The relative map has one measure: error and variance, which
+        together are the students' mean squared error, over the descriptor's squared length, averaged over a
+        neighbourhood.
+        """
         error, variance = self.anomalies(target, students)
-        return (error - self.scales[0]) / self.scales[1] + (variance - self.scales[2]) / self.scales[3]
+        if not self.relative:
+            return torch.stack([error, variance])
+        ratio = (error + variance) / (target.square().sum(1) + _FLOOR * DESCRIPTOR)
+        return functional.avg_pool2d(ratio[None], self.neighbourhood, 1, self.neighbourhood // 2)
+
+    def normalised(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
+        """The sum of the measures, each relative to good images (section 3.3, equation 9), [N, h, w]."""
+        mean, deviation = (side[:, None, None, None] for side in self.scales.unbind(1))
+        return ((self.measures(target, students) - mean) / deviation).sum(0)
 
 
 class UninformedStudents(Method):
@@ -104,7 +127,7 @@ class UninformedStudents(Method):
         """Descriptors and students with random weights; `prepare` trains the descriptors."""
         with seeded(seed):
             fields = sorted(set(options.receptive_fields))
-            return cls(teacher, nn.ModuleList(Ensemble(field, options.dense_stride) for field in fields), options)
+            return cls(teacher, nn.ModuleList(Ensemble(field, options) for field in fields), options)
 
     def prepare(self, pixels: NDArray[np.uint8], folder: Path, seed: int, device: torch.device) -> None:
         """Distil the trunk into the descriptors, and learn the mean and deviation of what they give."""
@@ -113,15 +136,14 @@ class UninformedStudents(Method):
             ensemble.learn_range(pixels, device)
 
     def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
-        """Mean and deviation of error and variance over held-out good images."""
+        """Mean and deviation of the map's measures over held-out good images."""
         for ensemble in self.student:
             found = []
             for images in normalised_batches(pixels, device):
                 (target,), students = ensemble(images, "teacher"), ensemble(images, "students")
-                found.append(torch.stack([part.flatten() for part in ensemble.anomalies(target, students)]))
-            error, variance = torch.cat(found, 1)
-            scales = torch.stack([error.mean(), error.std(), variance.mean(), variance.std()])
-            ensemble.scales.copy_(scales)
+                found.append(ensemble.measures(target, students).flatten(1))
+            measures = torch.cat(found, 1)
+            ensemble.scales.copy_(torch.stack([measures.mean(1), measures.std(1)], 1))
 
     def targets(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised descriptors of each receptive field, [N, 128, h, w]."""

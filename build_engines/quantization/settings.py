@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from build_engines.quantization import calibrators
 from build_engines.quantization.equalization import STRENGTH
 from engines.bundle import Precision
 
@@ -29,7 +30,7 @@ class QuantizeSettings:
     mode: str = "ptq"
     fine_tuning_epochs: int = 0
     calibration: str = "train"
-    calibrator: str = "mse"
+    calibrator: str = calibrators.DEFAULT
     images: int | None = None
     equalization: float = STRENGTH
     keep_fp16: str | None = None

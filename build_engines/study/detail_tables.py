@@ -1,5 +1,6 @@
 """Tables beyond the papers': per class, calibration, narrow integers, likeness of classes, all engines."""
 
+from build_engines.quantization import calibrators
 from build_engines.study.document import Cell, Column, Table, change, megabytes, number, shade, told
 from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, INT8, UNIFIED, Engine
 from build_engines.study.results import Results
@@ -34,12 +35,12 @@ def per_class(results: Results) -> Table:
         Column("engine"),
         *(Column(label, name) for name in groups for label in _METRICS.values()),
     ]
-    note = "PRO needs masks; classes without them have none. INT8 PTQ: training images, minmax."
+    note = f"PRO needs masks; classes without them have none. INT8 PTQ: training images, {calibrators.DEFAULT}."
     return Table("AUROC and PRO per class", columns, rows, 2, [note])
 
 
 def calibrations(results: Results, method: str) -> Table:
-    """Calibration data against calibrator: AUROC, and its difference to training images with minmax."""
+    """Calibration data against calibrator: AUROC, and its difference to the default ones."""
     measured = {(engine.calibration, engine.calibrator) for engine, _ in results.of_method(method, CALIBRATION)}
     by = [name for name in CALIBRATORS if any(name == calibrator for _, calibrator in measured)]
     rows = []
@@ -50,7 +51,8 @@ def calibrations(results: Results, method: str) -> Table:
         if any(cell.text for cell in cells):
             rows.append([Cell(data), *cells])
     caption = (
-        f"{method.upper()}: mean image AUROC by calibration data and calibrator, with the difference to train, minmax"
+        f"{method.upper()}: mean image AUROC by calibration data and calibrator, "
+        f"with the difference to train, {calibrators.DEFAULT}"
     )
     return Table(caption, [Column("calibration data"), *(Column(name) for name in by)], rows)
 

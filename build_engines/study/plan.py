@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from build_engines.quantization import calibrators
 from build_engines.study.words import times
 from engines.bundle import Precision
 
@@ -62,7 +63,7 @@ class Engine(BaseModel):
     precision: Precision
     mode: Literal["ptq", "qat"] = "ptq"
     calibration: str = "train"
-    calibrator: str = "minmax"
+    calibrator: str = calibrators.DEFAULT
     equalization: float | None = None
     keep_fp16: str | None = None
     weight_bits: int = Field(default=8, ge=2, le=8)
@@ -76,8 +77,8 @@ class Engine(BaseModel):
 
     @property
     def is_default_calibration(self) -> bool:
-        """Whether ranges come from training images by minmax."""
-        return self.calibration == "train" and self.calibrator == "minmax"
+        """Whether ranges come from training images by the default calibrator."""
+        return self.calibration == "train" and self.calibrator == calibrators.DEFAULT
 
     @property
     def label(self) -> str:

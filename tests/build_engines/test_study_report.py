@@ -115,19 +115,19 @@ def test_advice_names_the_best_and_the_fastest(results: Results) -> None:
     assert "Take DCAM: it is faster than RD and not shown to be worse" in method
     assert "Take INT8 by PTQ for US, RD, STFPM and DCAM." in precision
     assert "3.9 times smaller" in precision
-    assert "Take training images with minmax" in calibration
+    assert "Take training images with mse" in calibration
 
 
 def test_advice_follows_the_figures() -> None:
     def separation(method: str, scope: str, engine: Engine) -> float:
         plain = engine.precision == "int8" and engine.keep_fp16 is None
-        return METHODS[method] - 0.4 * (plain and method == "us") + 0.3 * (engine.calibrator == "mse")
+        return METHODS[method] - 0.4 * (plain and method == "us") + 0.3 * (engine.calibrator == "percentile")
 
     _, precision, calibration = what_to_choose(made_up_results(separation)).paragraphs
     assert "For US it costs more" in precision
-    assert "the smallest engine that stays within is INT8 PTQ, train, minmax, auto:2 in FP16" in precision
+    assert "the smallest engine that stays within is INT8 PTQ, train, mse, auto:2 in FP16" in precision
     assert "Take INT8 by PTQ for RD, STFPM and DCAM." in precision
-    assert re.search(r"Take [a-z+-]+ with mse\.", calibration)
+    assert re.search(r"Take [a-z+-]+ with percentile\.", calibration)
 
 
 def test_calibration_counts_what_is_better_and_worse(results: Results) -> None:

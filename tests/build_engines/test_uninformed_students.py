@@ -55,8 +55,21 @@ def test_error_and_variance_are_the_papers() -> None:
     torch.testing.assert_close(variance, spread, rtol=1e-3, atol=1e-3)
 
 
-def test_held_out_good_images_have_a_normalised_map(pixels: np.ndarray) -> None:
-    method = built(receptive_fields=(17, 33))
+def test_relative_map_takes_the_students_error_over_the_descriptors_length() -> None:
+    (ensemble,) = built().student
+    target, students = torch.randn(2, 128, 9, 9), tuple(torch.randn(2, 128, 9, 9) for _ in range(3))
+    (measure,) = ensemble.measures(target, students)
+    errors = sum((student - target).norm(dim=1) ** 2 for student in students) / 3
+    ratio = errors / (target.norm(dim=1) ** 2 + 12.8)
+    torch.testing.assert_close(measure[:, 4, 4], ratio[:, 1:8, 1:8].mean((1, 2)))
+    # A hundred times as strong an image is as anomalous.
+    (strong,) = ensemble.measures(100 * target, tuple(100 * student for student in students))
+    torch.testing.assert_close(strong, measure, rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("shown", ["relative", "paper"])
+def test_held_out_good_images_have_a_normalised_map(shown: str, pixels: np.ndarray) -> None:
+    method = built(receptive_fields=(17, 33), map=shown)
     method.finish(pixels, CPU)
     images = normalised(pixels)
     with torch.no_grad():
