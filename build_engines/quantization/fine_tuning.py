@@ -23,7 +23,7 @@ from build_engines.quantization.torch_graph import Rounding, TorchGraph
 from engines.files import replace_synced
 
 FOLDER = "fine_tuning"
-LEARNING_RATE = 3e-5
+LEARNING_RATE = 1e-5
 _STUDENT, _FROZEN = "student", "teacher"
 
 

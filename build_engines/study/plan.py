@@ -39,7 +39,7 @@ class Effort:
     options: Mapping[str, dict[str, JsonValue]] = field(default_factory=dict)
 
 
-FULL = Effort(epochs=None, batch_size=None, image_size=256, calibration_images=None, fine_tuning_epochs=3, repeats=100)
+FULL = Effort(epochs=None, batch_size=None, image_size=256, calibration_images=None, fine_tuning_epochs=1, repeats=100)
 QUICK = Effort(
     epochs=3,
     batch_size=8,
