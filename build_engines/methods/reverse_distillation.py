@@ -39,7 +39,7 @@ class ReverseDistillation(StageMethod):
         name="adam", learning_rate=1e-3, momentum=0.5, weight_decay=1e-5
     )
     batch_size = 16
-    epochs = 20
+    epochs = 24
     corruption = 0.5
     frozen_statistics = 0.4
     schedule = "cosine"

@@ -113,7 +113,7 @@ class UninformedStudents(Method):
         name="adam", learning_rate=5e-4, momentum=0.9, weight_decay=1e-5
     )
     batch_size = 4
-    epochs = 10
+    epochs = 8
     options = UninformedStudentsOptions
 
     def __init__(self, teacher: nn.Module, student: nn.ModuleList, options: UninformedStudentsOptions) -> None:
