@@ -40,11 +40,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Figures:
-    """All stages; `ratio` is the engine's median time at batch 1 over PyTorch's."""
+    """All stages; `ratio` is the engine's median time at batch 1 over PyTorch's.
+
+    Attributes:
+        device_memory_bytes: what the engine took of a GPU's memory; None where it runs on the CPU.
+    """
 
     stages: dict[str, Stage]
     ratio: float
     threads: int
+    device_memory_bytes: int | None = None
 
     def as_json(self) -> dict[str, object]:
         """With machine and versions."""
@@ -79,7 +84,8 @@ def benchmark(detector: Detector, data: bytes, repeats: int, threads: int = 0) -
     times = _in_turn({name: call for name, (_, call) in stages.items()}, repeats)
     measured = {name: _stage(times[name], images) for name, (images, _) in stages.items()}
     ratio = measured["engine, batch 1"].median / measured["PyTorch FP32 eager, batch 1"].median
-    return Figures(measured, ratio, torch.get_num_threads())
+    on_gpu, memory = _on_gpu(detector, image, repeats)
+    return Figures({**measured, **on_gpu}, ratio, torch.get_num_threads(), memory)
 
 
 def side_by_side(detectors: Mapping[str, Detector], repeats: int) -> dict[str, Stage]:
@@ -102,6 +108,14 @@ def side_by_side(detectors: Mapping[str, Detector], repeats: int) -> dict[str, S
     return {name: _stage(times, 1) for name, times in _in_turn(calls, repeats).items()}
 
 
+def untrained_network(bundle: Bundle) -> InspectionNetwork:
+    """The bundle's network as PyTorch has it after training. Speed does not depend on the weights, which are random."""
+    architecture = bundle.manifest.teacher.architecture
+    options = cast(dict[str, JsonValue], bundle.manifest.training.get("options", {}))
+    method = build_method(bundle.manifest.method, build_trunk(architecture, seed=0), architecture, options, seed=1)
+    return InspectionNetwork(method).eval()
+
+
 def cpu_name() -> str:
     """The processor's model."""
     return str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor())
@@ -112,14 +126,23 @@ def _engine_call(detector: Detector, image: PartImage, batch: int) -> Callable[[
     return lambda: detector.backend.run(images)
 
 
+def _on_gpu(detector: Detector, image: PartImage, repeats: int) -> tuple[dict[str, Stage], int | None]:
+    """What the GPU's own clock says of each batch, without copies; nothing for an engine on the CPU."""
+    stages, memory = {}, None
+    for count in BATCHES:
+        images = np.repeat(image.pixels[None], count, axis=0)
+        figures = [detector.backend.on_device(images) for _ in range(_WARM_UP + repeats)]
+        known = [one for one in figures[_WARM_UP:] if one is not None]
+        if known:
+            stages[f"GPU alone, batch {count}"] = _stage(np.array([one.milliseconds for one in known]), count)
+            memory = known[-1].memory_bytes
+    return stages, memory
+
+
 def _eager_call(bundle: Bundle, image: PartImage) -> Callable[[], object]:
-    """The bundle's network as PyTorch has it after training. Speed does not depend on the weights, which are random."""
     grid = bundle.manifest.grid
     pixels = torch.from_numpy(grid.split(image.pixels) if grid else image.pixels[None])
-    architecture = bundle.manifest.teacher.architecture
-    options = cast(dict[str, JsonValue], bundle.manifest.training.get("options", {}))
-    method = build_method(bundle.manifest.method, build_trunk(architecture, seed=0), architecture, options, seed=1)
-    eager = torch.inference_mode()(InspectionNetwork(method).eval())
+    eager = torch.inference_mode()(untrained_network(bundle))
     return lambda: [eager(part) for part in pixels.split(_EAGER_TILES)]
 
 

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 Data = Annotated[Path, typer.Option("--data", help="Folder in MVTec AD layout: CLASS/train/good, CLASS/test/TYPE.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
-BackendOption = Annotated[str, typer.Option("--backend", help="auto, openvino, onnxruntime or tensorrt.")]
+BackendOption = Annotated[str, typer.Option("--backend", help="auto, openvino, onnxruntime, tensorrt or tensorrt_rtx.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of the inference library; 0: one per core.")]
 
 Calibration = Annotated[
@@ -274,6 +274,38 @@ def benchmark(
     benchmark_bundle(bundle, backend, image, repeats, threads, json, console)
 
 
+@app.command("compile")
+def compile_plan(
+    bundle: BundleFolder,
+    precision: Annotated[str | None, typer.Option(help="int8, fp16 or fp32; the bundle's own when not given.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="The largest batch that the plan takes.")] = 8,
+    preferred_batch: Annotated[int, typer.Option(min=1, help="The batch that it is made fastest for.")] = 1,
+    workspace: Annotated[int, typer.Option(min=1, help="Megabytes of the GPU's that a layer may use.")] = 1024,
+    backend: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx.")] = "tensorrt",
+    cache_dir: Annotated[
+        Path | None, typer.Option("--cache-dir", help="Where plans are kept; in the bundle's folder when not given.")
+    ] = None,
+    compute_capability: Annotated[
+        str | None, typer.Option(help="Of a GPU that is not here, as in 8.6; with tensorrt_rtx alone, and not run.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all that the compiler says.")] = False,
+) -> None:
+    """Compile a bundle for the GPU of this device, and check the plan against the CPU."""
+    from build_engines.commands.compile import compile_bundle
+
+    given = {
+        "--precision": precision,
+        "--max-batch": max_batch,
+        "--preferred-batch": preferred_batch,
+        "--workspace": workspace,
+        "--backend": backend,
+        "--cache-dir": cache_dir,
+        "--compute-capability": compute_capability,
+    }
+    arguments = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
+    compile_bundle(bundle, [*arguments, *(["--verbose"] if verbose else [])], console)
+
+
 @app.command()
 def info(bundle: BundleFolder) -> None:
     """Verify a bundle and say what is in it."""
@@ -304,6 +336,38 @@ def export(
     from build_engines.commands.inspect import export_bundle
 
     export_bundle(bundle, out, console)
+
+
+@app.command()
+def roofline(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of a bundle; untrained methods when not given.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="One method, part by part; all when not given.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16, int8, or int8-student: the teacher in FP32, as in the paper.")
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="Architecture of the methods' teacher.")] = "resnet18",
+    image_size: Annotated[int, typer.Option(min=32, max=1024, help="Height and width in pixels.")] = 256,
+    share: Annotated[
+        list[float] | None, typer.Option(min=0.01, max=1, help="Of the peaks; may be repeated. 0.25 and 0.45.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
+    layers: Annotated[int, typer.Option(min=0, help="The longest kernels to show, of a bundle or one method.")] = 10,
+    mlperf: Annotated[bool, typer.Option("--mlperf", help="Estimate MLPerf's ResNet-50, beside what it took.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all figures here.")] = None,
+) -> None:
+    """Estimate the time on a Jetson Xavier NX from operations and bytes of each layer; measures nothing."""
+    from build_engines.commands.roofline import Question, estimate_bundle, estimate_methods, estimate_mlperf
+    from build_engines.roofline import SHARES
+
+    asked = Question(tuple(share) if share else SHARES, batch, layers)
+    if mlperf:
+        estimate_mlperf(json, console)
+    elif bundle is not None:
+        estimate_bundle(bundle, asked, json, console)
+    else:
+        estimate_methods(method, precision, teacher, image_size, asked, json, console)
 
 
 @app.command()

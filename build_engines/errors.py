@@ -19,10 +19,6 @@ class RecipeError(UnispectError):
     """A recipe, or an option that stands for one of its keys, has what is unknown, not allowed or contradictory."""
 
 
-class GraphError(UnispectError):
-    """An ONNX graph breaks a rule of TensorRT 8.5, or holds what the builder cannot quantize."""
-
-
 class QuantizationError(UnispectError):
     """What was asked of quantization cannot be done with this network."""
 

@@ -1,4 +1,4 @@
-"""From PyTorch to ONNX, and from a bundle's ONNX to the form TensorRT 8.5 takes."""
+"""From PyTorch to ONNX."""
 
 import io
 import re
@@ -6,21 +6,20 @@ import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from build_engines import graph
-from build_engines.errors import GraphError
+from build_engines.graph import tidy
 from build_engines.networks.inspection import InspectionNetwork
+from engines import onnx_graph as graph
 from engines.bundle import ImageInput, Outputs
+from engines.errors import GraphError
 
 # From 18 on, TensorRT 8.5 silently reduces over all axes.
 OPSET = 17
 INPUT = "images"
 MAPS, SCORES, EMBEDDINGS = "maps", "scores", "embeddings"
-_STORED_FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def to_onnx(network: InspectionNetwork, image_size: int) -> Exported:
             dynamic_axes={name: {0: "batch"} for name in names},
         )
     model = onnx.load_from_string(buffer.getvalue())
-    graph.tidy(model)
+    tidy(model)
     del model.graph.output[len(names) - 1 :]
     require_absent(model, network.method.training_only)
     model.producer_name = "unispect"
@@ -122,42 +121,3 @@ def store_weights_as(model: ModelProto, kind: int, layers: Collection[str] | Non
         nodes.append(node)
     graph.replace_nodes(model, nodes)
     graph.prune(model)
-
-
-def for_tensorrt(model: ModelProto) -> ModelProto:
-    """A copy in TensorRT 8.5's form: float32 weights, and Q before DQ, that give the very integers stored.
-
-    Multiplying an 8-bit integer by its float32 scale and dividing again is off by less than a thousandth, so rounding
-    finds the integer.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    constants = graph.initializers(copy)
-    nodes = []
-    for node in copy.graph.node:
-        source = constants.get(node.input[0]) if node.input else None
-        if node.op_type == "DequantizeLinear" and source is not None:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-            nodes.append(_quantizer(copy, node, source, constants[node.input[1]], axis))
-        elif node.op_type == "Cast" and source is not None and source.data_type in _STORED_FLOATS:
-            values = numpy_helper.to_array(source).astype(np.float32)
-            copy.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-            continue
-        nodes.append(node)
-    graph.replace_nodes(copy, nodes)
-    graph.prune(copy)
-    return copy
-
-
-def _quantizer(
-    model: ModelProto, dequantize: onnx.NodeProto, stored: TensorProto, scale: TensorProto, axis: int
-) -> onnx.NodeProto:
-    integers, scales = numpy_helper.to_array(stored), numpy_helper.to_array(scale)
-    if scales.ndim:
-        scales = scales.reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
-    floats = f"{stored.name}_float"
-    model.graph.initializer.append(numpy_helper.from_array((integers * scales).astype(np.float32), floats))
-    quantized = f"{stored.name}_quantized"
-    inputs = [floats, dequantize.input[1], dequantize.input[2]]
-    dequantize.input[0] = quantized
-    return helper.make_node("QuantizeLinear", inputs, [quantized], name=quantized, axis=axis)

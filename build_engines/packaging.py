@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
-from build_engines import lint, run
+from build_engines import run
 from build_engines.agreement import differences
 from build_engines.export import store_weights_as
 from build_engines.finished_run import FinishedRun
@@ -17,7 +17,7 @@ from build_engines.quantization.convert import quantize
 from build_engines.quantization.settings import QuantizeSettings
 from build_engines.quantization.size import packed_bytes
 from build_engines.split_images import SplitImages
-from engines import bundle
+from engines import bundle, lint
 from engines.backends import RawResult, open_backend
 from engines.bundle import Bundle, Golden, Manifest, Quantization
 from engines.files import folder_atomic

@@ -13,8 +13,24 @@ class TilingError(UnispectError):
     """Tiles do not fit the image, or the network's anomaly map does not fit the tiles."""
 
 
+class GraphError(UnispectError):
+    """An ONNX graph breaks a rule of TensorRT 8.5, or holds what this version cannot work with."""
+
+
 class BackendError(UnispectError):
     """A backend is not installed, not usable on this machine, or failed while running."""
+
+
+class EngineFailed(BackendError):
+    """The GPU failed under an engine; only a new process can use it again."""
+
+
+class NoPlan(BackendError):
+    """No compiled plan fits this network, device and library; compiling makes one."""
+
+
+class CompileError(UnispectError):
+    """A network cannot be compiled into a plan, or the plan disagrees with the CPU and is not used."""
 
 
 class ScoringError(UnispectError):

@@ -16,6 +16,7 @@ from service.middleware import BodyLimit, RequestRecords
 from service.problems import install_problem_handlers
 from service.routes import engine, health, inspections, page
 from service.settings import Settings
+from service.telemetry import Telemetry
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -43,11 +44,15 @@ def create_app(settings: Settings) -> FastAPI:
         max_pixels=settings.max_pixels,
     )
     metrics = Metrics(inspector)
+    telemetry = Telemetry(settings.sysfs_root)
+    metrics.registry.register(telemetry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         inspector.start()
+        telemetry.start()
         yield
+        telemetry.close()
         await inspector.close()
 
     app = FastAPI(

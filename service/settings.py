@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(
         30, ge=0, le=3600, description="Longest time in seconds that a stopping service takes to finish its requests."
     )
+    sysfs_root: Folder = Field(Path("/sys"), description="The kernel's /sys, from which a Jetson's sensors are read.")
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:

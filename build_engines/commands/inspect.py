@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import get_args
 
-import onnx
 from rich.console import Console
 from rich.table import Table
 
-from build_engines import lint
 from build_engines.commands.options import choose
-from build_engines.errors import GraphError
-from build_engines.export import for_tensorrt
 from engines import bundle as bundles
+from engines import lint
 from engines.bundle import MANIFEST, Manifest
+from engines.errors import GraphError
 from engines.files import write_atomic
+from engines.onnx_graph import read_model
+from engines.tensorrt_form import Form, for_tensorrt
 
 
 def show_bundle(folder: Path, console: Console) -> None:
@@ -48,10 +48,10 @@ def show_bundle(folder: Path, console: Console) -> None:
 
 def lint_file(file: Path, form: str, console: Console) -> None:
     """Print all problems of a graph. Raises GraphError where there are any."""
-    choose("form", form, ("auto", *get_args(lint.Form)))
-    model = _read_onnx(file)
+    choose("form", form, ("auto", *get_args(Form)))
+    model = read_model(file)
     beside = (file.parent / MANIFEST).is_file()
-    chosen: lint.Form = ("bundle" if beside else "tensorrt") if form == "auto" else form  # type: ignore[assignment]
+    chosen: Form = ("bundle" if beside else "tensorrt") if form == "auto" else form  # type: ignore[assignment]
     problems = lint.lint(model, chosen)
     for problem in problems:
         console.print(problem, highlight=False, markup=False)
@@ -62,7 +62,7 @@ def lint_file(file: Path, form: str, console: Console) -> None:
 
 def export_bundle(folder: Path, out: Path, console: Console) -> None:
     """Write TensorRT's form. Raises BundleError or GraphError."""
-    model = for_tensorrt(_read_onnx(bundles.load(folder).network.path))
+    model = for_tensorrt(read_model(bundles.load(folder).network.path))
     lint.require(model, "tensorrt")
     write_atomic(out, model.SerializeToString())
     console.print(f"Wrote {out}, {out.stat().st_size / 1e6:.1f} MB")
@@ -72,12 +72,3 @@ def _size(manifest: Manifest) -> str:
     height, width = manifest.image_size
     tiles = f" in {len(manifest.grid)} tiles of {manifest.input.width}x{manifest.input.height}" if manifest.grid else ""
     return f"{width}x{height}{tiles}"
-
-
-def _read_onnx(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except FileNotFoundError as error:
-        raise GraphError(f"There is no file {path}; give an ONNX file.") from error
-    except Exception as error:  # protobuf's DecodeError has moved between its versions.
-        raise GraphError(f"{path} is no ONNX file ({error}).") from error

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from build_engines.benchmark import benchmark
+from build_engines.commands.compile import open_detector
 from build_engines.errors import DataError
 from build_engines.evaluation import evaluate
 from build_engines.report import write_page
 from engines import bundle as bundles
-from engines.detector import Detector
 from engines.files import write_atomic
 
 
@@ -26,7 +26,7 @@ def evaluate_bundle(
     console: Console,
 ) -> None:
     """Print the accuracy table; write JSON, page and the bundle's record where asked."""
-    detector = Detector.open(bundles.load(folder), backend, threads)
+    detector = open_detector(folder, backend, threads, console)
     evaluation = evaluate(detector, data)
     columns = {
         "image_auroc": "Image AUROC",
@@ -65,9 +65,8 @@ def benchmark_bundle(
     folder: Path, backend: str, image: Path | None, repeats: int, threads: int, json: Path | None, console: Console
 ) -> None:
     """Print the speed table; write JSON where asked."""
-    bundle = bundles.load(folder)
-    detector = Detector.open(bundle, backend, threads)
-    picture = image or bundle.golden_path
+    detector = open_detector(folder, backend, threads, console)
+    picture = image or detector.bundle.golden_path
     if not picture.is_file():
         raise DataError(f"There is no picture {picture}; give an image file as --image.")
     figures = benchmark(detector, picture.read_bytes(), repeats, threads)
@@ -80,6 +79,10 @@ def benchmark_bundle(
     console.print(
         f"The engine takes {figures.ratio:.3f} of PyTorch FP32 eager's time: {1 / figures.ratio:.2f} times faster."
     )
+    if figures.device_memory_bytes is not None:
+        console.print(
+            f"The engine took {figures.device_memory_bytes / 1e6:.0f} MB of the GPU's memory when it was opened."
+        )
     if json is not None:
         write_atomic(json, (json_module.dumps(figures.as_json(), indent=1) + "\n").encode())
 

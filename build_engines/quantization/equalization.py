@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from build_engines import graph
+from engines import onnx_graph as graph
 
 _RESTORED = "{}_restored"
 # How much of a channel's range is moved into the weights; the rest would coarsen them (SmoothQuant, arXiv 2211.10438).

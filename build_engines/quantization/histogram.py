@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from build_engines.errors import GraphError
+from engines.errors import GraphError
 
 BINS = 2048
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from build_engines import graph
 from build_engines.quantization.integers import largest_integer, weight_integers
+from engines import onnx_graph as graph
 
 
 @dataclass(frozen=True)

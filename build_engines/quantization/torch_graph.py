@@ -12,10 +12,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from build_engines import graph
-from build_engines.errors import GraphError
 from build_engines.quantization.integers import largest_integer
 from build_engines.quantization.qdq import Placement
+from engines import onnx_graph as graph
+from engines.errors import GraphError
 
 
 @dataclass(frozen=True)

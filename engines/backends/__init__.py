@@ -2,14 +2,14 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from engines.backends.base import Backend, RawResult
 from engines.backends.tiled import TiledBackend
 from engines.bundle import Network
 from engines.errors import BackendError
 
-BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt"]
+BackendName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx"]
 
 __all__ = ["Backend", "BackendName", "RawResult", "choose", "open_backend"]
 
@@ -21,10 +21,12 @@ def open_backend(network: Network, name: str = "auto", threads: int = 0, cache_d
         network: of a verified bundle, or of one being built.
         name: one of `BackendName`.
         threads: threads of the inference library; 0 means one per core this process may use.
-        cache_dir: where compiled networks are kept for the next start; None keeps none.
+        cache_dir: where compiled networks are kept for the next start; None keeps none, but for TensorRT's plans, which
+            are then kept in the network's folder.
 
     Raises:
         BackendError: the library is not installed or not usable here, or refuses the network.
+        NoPlan: TensorRT has no plan that was compiled from this network for this device.
         TilingError: the network's anomaly map does not fit the tiles.
     """
     backend = _open(network, name, threads, cache_dir)
@@ -42,10 +44,10 @@ def _open(network: Network, name: str, threads: int, cache_dir: Path | None) -> 
     if name not in get_args(BackendName):
         raise BackendError(f"There is no backend {name!r}; choose one of {', '.join(get_args(BackendName))}.")
     chosen = choose() if name == "auto" else name
-    if chosen == "tensorrt":
+    if chosen in ("tensorrt", "tensorrt_rtx"):
         from engines.backends.tensorrt import open_tensorrt
 
-        return open_tensorrt(network)
+        return open_tensorrt(network, cast(Literal["tensorrt", "tensorrt_rtx"], chosen), cache_dir)
     if find_spec(chosen) is None:
         raise BackendError(
             f"The backend {chosen} is not installed; pip install 'unispect[cpu]' brings OpenVINO and ONNX Runtime."

@@ -26,6 +26,19 @@ class RawResult:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceFigures:
+    """Of one batch on a device with a clock and a memory of its own.
+
+    Attributes:
+        milliseconds: that it computed, without copies and without the CPU's part.
+        memory_bytes: that the backend took of its memory when it was opened.
+    """
+
+    milliseconds: float
+    memory_bytes: int
+
+
 class Backend(ABC):
     """A network ready to run. Not thread-safe: one thread uses it at a time."""
 
@@ -36,4 +49,14 @@ class Backend(ABC):
         """Run uint8 [N, H, W, 3] RGB images at the bundle's image size. The arrays returned are the caller's to keep.
 
         Raises BackendError where the library fails.
+        """
+
+    def on_device(self, batch: NDArray[np.uint8]) -> DeviceFigures | None:
+        """Run a batch and tell what the device itself took; None where the library computes on the CPU."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Give memory back, on the thread that opened the backend; it must not be used any more.
+
+        A backend of the CPU does so by itself once nobody refers to it.
         """

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.backends.base import Backend, RawResult
+from engines.backends.base import Backend, DeviceFigures, RawResult
 from engines.bundle import Outputs
 from engines.errors import BackendError
 from engines.tiling import TileGrid
@@ -43,10 +43,19 @@ class TiledBackend(Backend):
             )
         return RawResult.joined([self._run_image(image) for image in batch])
 
-    def _run_image(self, image: NDArray[np.uint8]) -> RawResult:
+    def on_device(self, batch: NDArray[np.uint8]) -> DeviceFigures | None:
+        figures = [self._backend.on_device(tiles) for image in batch for tiles in self._batches(image)]
+        known = [one for one in figures if one is not None]
+        return DeviceFigures(sum(one.milliseconds for one in known), known[0].memory_bytes) if known else None
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def _batches(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         tiles = self._grid.split(image)
-        found = RawResult.joined(
-            [self._backend.run(tiles[start : start + self._batch]) for start in range(0, len(tiles), self._batch)]
-        )
+        return [tiles[start : start + self._batch] for start in range(0, len(tiles), self._batch)]
+
+    def _run_image(self, image: NDArray[np.uint8]) -> RawResult:
+        found = RawResult.joined([self._backend.run(tiles) for tiles in self._batches(image)])
         stitched = self._cells.stitch(found.maps)
         return RawResult(stitched[None], np.array([stitched.max()]), found.embeddings.mean(axis=0, keepdims=True))

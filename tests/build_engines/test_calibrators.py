@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from build_engines.errors import GraphError
 from build_engines.quantization.calibrators import CALIBRATORS, entropy, minmax, mse, percentile
 from build_engines.quantization.histogram import BINS, Histogram
 from build_engines.quantization.integers import largest_integer
+from engines.errors import GraphError
 
 
 def histogram(*batches: np.ndarray) -> Histogram:

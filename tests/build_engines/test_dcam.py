@@ -6,12 +6,12 @@ from onnx import helper
 from torch import Tensor
 from torch.nn import functional
 
-from build_engines.errors import GraphError
 from build_engines.export import require_absent, to_onnx
 from build_engines.methods.dcam import Dcam, DcamOptions
 from build_engines.networks.attention import ChannelAttention, SpatialAttention
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import build_trunk
+from engines.errors import GraphError
 
 ARCHITECTURE = "resnet18_half"
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from onnx import ModelProto
 
-from build_engines import lint
-from build_engines.export import for_tensorrt, to_onnx
+from build_engines.export import to_onnx
 from build_engines.methods import METHODS, build_method
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import build_trunk
 from build_engines.quantization import equalization, qdq
 from build_engines.quantization.calibration import channel_ranges, observe, scales_of
+from engines import lint
+from engines.tensorrt_form import for_tensorrt
 
 ARCHITECTURE, SIZE = "resnet18_half", 64
 CASES = [(name, {}) for name in sorted(METHODS)] + [
