@@ -82,8 +82,8 @@ class Ensemble(nn.Module):
         variance = torch.stack([(student - mean).square().sum(1) for student in students]).mean(0)
         return error, variance
 
-    def measures(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
-        """What the map adds up, [measures, N, h, w].
+    def measures(self, target: Tensor, students: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What the map adds up, each [N, h, w].
 
         The paper's are error and variance. A descriptor of strong structure is long and its error large, on good parts
         too; defects of plain surfaces drown in that. The relative map has one measure: error and variance, which
@@ -92,14 +92,15 @@ class Ensemble(nn.Module):
         """
         error, variance = self.anomalies(target, students)
         if not self.relative:
-            return torch.stack([error, variance])
+            return error, variance
         ratio = (error + variance) / (target.square().sum(1) + _FLOOR * DESCRIPTOR)
-        return functional.avg_pool2d(ratio[None], self.neighbourhood, 1, self.neighbourhood // 2)
+        averaged = functional.avg_pool2d(ratio.unsqueeze(1), self.neighbourhood, 1, self.neighbourhood // 2)
+        return (averaged.squeeze(1),)
 
     def normalised(self, target: Tensor, students: tuple[Tensor, ...]) -> Tensor:
         """The sum of the measures, each relative to good images (section 3.3, equation 9), [N, h, w]."""
-        mean, deviation = (side[:, None, None, None] for side in self.scales.unbind(1))
-        return ((self.measures(target, students) - mean) / deviation).sum(0)
+        found = self.measures(target, students)
+        return torch.stack([(one - self.scales[i, 0]) / self.scales[i, 1] for i, one in enumerate(found)]).sum(0)
 
 
 class UninformedStudents(Method):
@@ -141,7 +142,7 @@ class UninformedStudents(Method):
             found = []
             for images in normalised_batches(pixels, device):
                 (target,), students = ensemble(images, "teacher"), ensemble(images, "students")
-                found.append(ensemble.measures(target, students).flatten(1))
+                found.append(torch.stack(ensemble.measures(target, students)).flatten(1))
             measures = torch.cat(found, 1)
             ensemble.scales.copy_(torch.stack([measures.mean(1), measures.std(1)], 1))
 
