@@ -170,6 +170,9 @@ class Inspector:
         if self._open():
             for job in iter(self._decoded.get, None):
                 self._infer(job)
+            # A device that failed takes nothing back.
+            if self._health.live:
+                self._detector.backend.close()
 
     def _open(self) -> bool:
         start = perf_counter()

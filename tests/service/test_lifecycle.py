@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,25 @@ def test_a_broken_engine_is_no_longer_live(bundle_folder: Path, tmp_path: Path, 
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_backend_is_closed_where_it_was_opened_unless_it_broke(
+    breaks: bool, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed_by: list[str] = []
+    monkeypatch.setattr(Backend, "close", lambda _: closed_by.append(threading.current_thread().name))
+
+    async def scenario() -> None:
+        async with running_inspector(bundle_folder, tmp_path) as inspector:
+            if breaks:
+                inspector._detector.backend = BreakingBackend()
+                with pytest.raises(BackendError):
+                    await inspector.inspect(inspector.bundle.golden_path.read_bytes(), None)
+            assert not closed_by
+
+    asyncio.run(scenario())
+    assert closed_by == ([] if breaks else ["inference"])
+
+
 def test_an_unforeseen_error_tells_the_log_and_not_the_client(
     bundle_folder: Path, tmp_path: Path, picture: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,8 +186,10 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
         app = create_app(Settings(bundle=bundle_folder, data_dir=tmp_path))
         async with app.router.lifespan_context(app), client_of(app) as client:
             await until_ready(app.state.context.inspector)
-            app.state.context.inspector._detector.backend = None
+            detector = app.state.context.inspector._detector
+            backend, detector.backend = detector.backend, None
             response = await client.post(URL, content=picture, headers=RAW)
+            detector.backend = backend
             assert response.status_code == 500
             assert response.headers["content-type"] == "application/problem+json"
             assert response.json()["instance"] == response.headers["x-request-id"]
