@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from engines.errors import UnispectError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -176,9 +176,9 @@ def quantize(
         int | None, typer.Option(min=1, help="Fine-tuning: 3 in mode qat; none in mode ptq, where it is QAT's control.")
     ] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = calibrators.DEFAULT,
+    calibrator: CalibratorOption = defaults.CALIBRATOR,
     images: CalibrationImages = None,
-    equalization: Equalization = 0.5,
+    equalization: Equalization = defaults.EQUALIZATION,
     keep_fp16: Annotated[
         str | None,
         typer.Option(help="Blocks to keep in FP16: names with commas, or auto:N for the N most harmful."),
@@ -219,9 +219,9 @@ def sensitivity(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", help="Write all figures here as JSON.")] = None,
     calibration: Calibration = "train",
-    calibrator: CalibratorOption = calibrators.DEFAULT,
+    calibrator: CalibratorOption = defaults.CALIBRATOR,
     images: CalibrationImages = None,
-    equalization: Equalization = 0.5,
+    equalization: Equalization = defaults.EQUALIZATION,
     weight_bits: WeightBits = 8,
     activation_bits: ActivationBits = 8,
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import nn
 
 from build_engines.graph import tidy
 from build_engines.networks.inspection import InspectionNetwork
@@ -58,22 +59,7 @@ def to_onnx(network: InspectionNetwork, image_size: int) -> Exported:
         tuple(f"features.{i}" for i in range(len(features))),
     )
     names = [INPUT, MAPS, SCORES, EMBEDDINGS]
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The new exporter does not honour opset 17, and the old one says that it is old.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (example, True),
-            buffer,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=names[:1],
-            output_names=[*names[1:], *inside[0], *inside[1]],
-            dynamic_axes={name: {0: "batch"} for name in names},
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    tidy(model)
+    model = traced(network, (example, True), names[:1], [*names[1:], *inside[0], *inside[1]], names)
     del model.graph.output[len(names) - 1 :]
     require_absent(model, network.method.training_only)
     model.producer_name = "unispect"
@@ -87,6 +73,34 @@ def to_onnx(network: InspectionNetwork, image_size: int) -> Exported:
         embedding_size=embeddings.shape[1],
     )
     return Exported(model, image_input, outputs, *inside)
+
+
+def traced(
+    network: nn.Module, example: tuple[object, ...], inputs: list[str], outputs: list[str], batched: list[str]
+) -> ModelProto:
+    """A network's graph, opset 17, tidied.
+
+    Args:
+        example: what the network is called with.
+        batched: inputs and outputs whose first axis is dynamic.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The new exporter does not honour opset 17, and the old one says that it is old.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            example,
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in batched},
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    tidy(model)
+    return model
 
 
 def require_absent(model: ModelProto, modules: Collection[str]) -> None:

@@ -22,6 +22,7 @@ from engines.backends import RawResult, open_backend
 from engines.bundle import Bundle, Golden, Manifest, Quantization
 from engines.files import folder_atomic
 from engines.heatmap import encode_png
+from engines.onnx_graph import copied
 
 # Two runtimes differ by up to 4 % of the map on the same INT8 graph; a wrong network differs by far more.
 GOLDEN_TOLERANCE = 0.1
@@ -91,8 +92,7 @@ def _convert(source: FinishedRun, settings: QuantizeSettings) -> tuple[ModelProt
     """The graph at the precision asked for."""
     if settings.precision == "int8":
         return quantize(source, settings)
-    model = ModelProto()
-    model.CopyFrom(source.floating(settings.fine_tuning_epochs))
+    model = copied(source.floating(settings.fine_tuning_epochs))
     if settings.precision != "fp32":
         store_weights_as(model, TensorProto.FLOAT16 if settings.precision == "fp16" else TensorProto.BFLOAT16)
     return model, None

@@ -3,18 +3,14 @@
 Cost does not depend on weights or scales, so that weights are random and scales are one.
 """
 
-import io
-import warnings
 from typing import Literal
 
 import numpy as np
-import onnx
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from build_engines.export import OPSET, to_onnx
-from build_engines.graph import tidy
+from build_engines.export import to_onnx, traced
 from build_engines.methods import build_method
 from build_engines.networks.inspection import InspectionNetwork
 from build_engines.networks.resnet import ARCHITECTURES, build_trunk
@@ -40,23 +36,8 @@ def classifier_graph(architecture: str, image_size: int = 224) -> ModelProto:
     Raises KeyError where the architecture is none of ResNet-18, 34 and 50.
     """
     network = _Classifier(architecture).eval()
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # As in `to_onnx`: the exporter that honours opset 17 says that it is old.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 3, image_size, image_size),),
-            buffer,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["classes"],
-            dynamic_axes={"images": {0: "batch"}, "classes": {0: "batch"}},
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    tidy(model)
-    return model
+    example = torch.zeros(1, 3, image_size, image_size)
+    return traced(network, (example,), ["images"], ["classes"], ["images", "classes"])
 
 
 def kernels_at(model: ModelProto, precision: EstimatedPrecision, batch: int = 1) -> list[Kernel]:

@@ -10,6 +10,7 @@ from time import perf_counter
 from onnx import ModelProto
 
 from engines import lint
+from engines.backends.base import LibraryName
 from engines.backends.cuda import Device, why_no_gpu
 from engines.backends.tensorrt import TensorRtBackend
 from engines.backends.tensorrt_compiler import Compiled, Source, Target, compile_source
@@ -21,7 +22,7 @@ from engines.errors import CompileError
 from engines.golden import Agreement, check_agreement, golden_pixels
 from engines.half_precision import head, in_half, magnitudes, near_the_end
 from engines.onnx_graph import read_model, title
-from engines.plan_records import LibraryName, PlanKey, PlanPrecision, PlanRecord, Profile, plan_precision
+from engines.plan_records import PlanKey, PlanPrecision, PlanRecord, Profile, plan_precision
 from engines.plans import FREE_BYTES, Plan, PlanStore, plans_folder
 from engines.tensorrt_form import for_tensorrt
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 from pydantic import ValidationError
 
 from engines import bundle as bundles
+from engines.backends.base import LibraryName
 from engines.compile_process import BAD_INPUT, Stage
 from engines.errors import CompileError, UnispectError
-from engines.plan_records import LibraryName, PlanPrecision, Profile
+from engines.plan_records import PlanPrecision, Profile
 
 if TYPE_CHECKING:
     from engines.compilation import Outcome

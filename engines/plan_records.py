@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engines.backends.base import LibraryName
 from engines.bundle import Digest, Precision
 from engines.golden import Agreement
 
-LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 PlanPrecision = Literal["fp32", "fp16", "int8"]
 
 # Of the graphs that are given to the compiler: raised with every change of `engines.tensorrt_form` or

@@ -1,6 +1,6 @@
 """From a bundle's ONNX to the form TensorRT 8.5 takes: float32 weights, and Q before DQ."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -24,7 +24,7 @@ def for_tensorrt(model: ModelProto) -> ModelProto:
     for node in copy.graph.node:
         source = constants.get(node.input[0]) if node.input else None
         if node.op_type == "DequantizeLinear" and source is not None:
-            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+            axis = cast(int, graph.attribute(node, "axis", 1))
             nodes.append(_quantizer(copy, node, source, constants[node.input[1]], axis))
         elif node.op_type == "Cast" and source is not None and source.data_type in _STORED_FLOATS:
             values = numpy_helper.to_array(source).astype(np.float32)

@@ -9,10 +9,9 @@ from build_engines.commands.inspect import show_bundle
 from build_engines.commands.options import ArgumentError, choose
 from build_engines.finished_run import FinishedRun
 from build_engines.packaging import package
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.quantization.calibration_images import SOURCES, is_source
 from build_engines.quantization.calibrators import CALIBRATORS
-from build_engines.quantization.equalization import STRENGTH
 from build_engines.quantization.integers import BITS
 from build_engines.quantization.settings import MODES, QuantizeSettings
 from engines import bundle as bundles
@@ -31,9 +30,9 @@ def quantize_run(
     mode: str = "ptq",
     epochs: int | None = None,
     calibration: str = "train",
-    calibrator: str = calibrators.DEFAULT,
+    calibrator: str = defaults.CALIBRATOR,
     images: int | None = None,
-    equalization: float = STRENGTH,
+    equalization: float = defaults.EQUALIZATION,
     keep_fp16: str | None = None,
     weight_bits: int = 8,
     activation_bits: int = 8,

@@ -7,8 +7,7 @@ from rich.table import Column, Table
 
 from build_engines.commands.quantize import choose_quantization
 from build_engines.finished_run import FinishedRun
-from build_engines.quantization import calibrators
-from build_engines.quantization.equalization import STRENGTH
+from build_engines.quantization import defaults
 from build_engines.quantization.sensitivity import Sensitivity, measure
 from build_engines.quantization.settings import QuantizeSettings
 from engines.files import write_atomic
@@ -20,9 +19,9 @@ def measure_run(
     console: Console,
     out: Path | None = None,
     calibration: str = "train",
-    calibrator: str = calibrators.DEFAULT,
+    calibrator: str = defaults.CALIBRATOR,
     images: int | None = None,
-    equalization: float = STRENGTH,
+    equalization: float = defaults.EQUALIZATION,
     weight_bits: int = 8,
     activation_bits: int = 8,
 ) -> None:

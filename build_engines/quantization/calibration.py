@@ -12,6 +12,7 @@ from build_engines.export import INPUT
 from build_engines.quantization.calibrators import CALIBRATORS
 from build_engines.quantization.histogram import Histogram
 from build_engines.quantization.integers import largest_integer
+from engines.onnx_graph import copied
 
 # A tensor that is zero on all calibration images still needs a positive scale.
 _SMALLEST_RANGE = 1e-6
@@ -56,8 +57,7 @@ def activations(
     model: ModelProto, tensors: Sequence[str], images: NDArray[np.uint8], what: str
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Run a graph in float32 and give the named tensors, a batch at a time. Shows progress."""
-    watched = ModelProto()
-    watched.CopyFrom(model)
+    watched = copied(model)
     known = {output.name for output in watched.graph.output}
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors if name not in known)
     options = ort.SessionOptions()

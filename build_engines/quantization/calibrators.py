@@ -13,7 +13,6 @@ from build_engines.quantization.histogram import Histogram
 
 Calibrator = Callable[[Histogram, int], float]
 
-DEFAULT = "mse"
 PERCENTILE = 99.99
 # Ranges that `entropy` and `mse` try.
 _CANDIDATES = 256

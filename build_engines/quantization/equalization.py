@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from build_engines.quantization.defaults import EQUALIZATION
 from engines import onnx_graph as graph
 
 _RESTORED = "{}_restored"
-# How much of a channel's range is moved into the weights; the rest would coarsen them (SmoothQuant, arXiv 2211.10438).
-STRENGTH = 0.5
 _SMALLEST_FACTOR = 0.01
 _COMMUTES = frozenset({"Relu", "MaxPool"})
 
@@ -42,15 +41,16 @@ def streams(model: ModelProto) -> list[frozenset[str]]:
     return [frozenset(stream.tensors) for stream in {id(stream): stream for stream in member.values()}.values()]
 
 
-def equalize(model: ModelProto, ranges: Mapping[str, NDArray[np.float32]], strength: float = STRENGTH) -> ModelProto:
+def equalize(
+    model: ModelProto, ranges: Mapping[str, NDArray[np.float32]], strength: float = EQUALIZATION
+) -> ModelProto:
     """A copy of the float graph with equalized activations.
 
     Args:
         ranges: largest magnitude per channel [C] of each activation that will be quantized.
         strength: 0 changes nothing, 1 gives all channels the same range.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = graph.copied(model)
     weights = {name: numpy_helper.to_array(tensor) for name, tensor in graph.initializers(copy).items()}
     factors: dict[str, NDArray[np.float32]] = {}
     for stream in streams(copy):
@@ -69,7 +69,7 @@ def equalize(model: ModelProto, ranges: Mapping[str, NDArray[np.float32]], stren
 
 def restored(model: ModelProto, names: Iterable[str]) -> tuple[str, ...]:
     """Names of the tensors that hold in a graph, equalized or not, what these hold in the float graph."""
-    made = {output for node in model.graph.node for output in node.output}
+    made = graph.producers(model)
     return tuple(_RESTORED.format(name) if _RESTORED.format(name) in made else name for name in names)
 
 

@@ -55,8 +55,7 @@ def insert(
     Args:
         scales: of each of `placement.tensors`, for `activation_bits`.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
+    copy = graph.copied(model)
     constants = graph.initializers(copy)
     copy.graph.initializer.append(graph.scalar_or_vector("zero_point", np.int8(0)))
     quantized = set(placement.layers)

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from build_engines.quantization import calibrators
-from build_engines.quantization.equalization import STRENGTH
+from build_engines.quantization import defaults
 from engines.bundle import Precision
 
 MODES = ("ptq", "qat")
@@ -30,9 +29,9 @@ class QuantizeSettings:
     mode: str = "ptq"
     fine_tuning_epochs: int = 0
     calibration: str = "train"
-    calibrator: str = calibrators.DEFAULT
+    calibrator: str = defaults.CALIBRATOR
     images: int | None = None
-    equalization: float = STRENGTH
+    equalization: float = defaults.EQUALIZATION
     keep_fp16: str | None = None
     weight_bits: int = 8
     activation_bits: int = 8

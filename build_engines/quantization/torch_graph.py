@@ -86,8 +86,7 @@ class TorchGraph(nn.Module):
 
     def write_into(self, model: ModelProto) -> ModelProto:
         """A copy of the graph with the parameters as they are now."""
-        copy = ModelProto()
-        copy.CopyFrom(model)
+        copy = graph.copied(model)
         known = dict(self.named_parameters())
         for tensor in copy.graph.initializer:
             parameter = known.get(self._index.get(tensor.name, ""))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study import paper
 from build_engines.study.detail_tables import (
     CALIBRATION,
@@ -76,7 +76,7 @@ def calibration_strategy(results: Results) -> Section:
     """P1's second question: calibration beyond training images and random normal data."""
     paragraphs = [
         "P1 asks for a calibration beyond training images and random normal data. Every source meets every "
-        f"calibrator; differences are to training images with {calibrators.DEFAULT}, in mean image AUROC of the "
+        f"calibrator; differences are to training images with {defaults.CALIBRATOR}, in mean image AUROC of the "
         "unified INT8 engine."
     ]
     grid = {method: _grid(results, method) for method in results.measured}
@@ -97,7 +97,7 @@ def calibration_strategy(results: Results) -> Section:
         here = listed(f"{m.upper()} {told(found)}" for m, found in noise.items() if found)
         there = listed(f"{m.upper()} +{gain:.2f}" for m, gain in theirs.items())
         paragraphs.append(
-            f"Random normal data instead of training images gains, with {calibrators.DEFAULT}: {here}; in P1: {there}."
+            f"Random normal data instead of training images gains, with {defaults.CALIBRATOR}: {here}; in P1: {there}."
         )
     count = sum(map(len, grid.values()))
     if count:

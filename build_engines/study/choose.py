@@ -1,6 +1,6 @@
 """What to choose when: a paragraph each on method, precision and calibration, made from the results."""
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study.detail_tables import CALIBRATION
 from build_engines.study.document import Section, told
 from build_engines.study.plan import FP32, INT8, Engine
@@ -153,14 +153,14 @@ def _calibration(results: Results) -> str:
     better = [name for name in order if gains[name].low > 0]
     worse = [name for name in order if gains[name].high < 0]
     said = (
-        f"Calibration. Over {times(len(methods), 'method')}, training images with {calibrators.DEFAULT} are compared "
+        f"Calibration. Over {times(len(methods), 'method')}, training images with {defaults.CALIBRATOR} are compared "
         f"with {times(len(gains), 'other combination')}: intervals that exclude zero show {len(better)} to be better "
         f"and {len(worse)} worse. The best is {order[0]}, {told(gains[order[0]])}; the worst {order[-1]}, "
         f"{told(gains[order[-1]])}. "
     )
     if better and gains[better[0]].estimate >= TOLERANCE:
         return said + f"Take {better[0]}."
-    return said + f"Take training images with {calibrators.DEFAULT}: nothing is shown to be better by {TOLERANCE}."
+    return said + f"Take training images with {defaults.CALIBRATOR}: nothing is shown to be better by {TOLERANCE}."
 
 
 def _class_auroc(results: Results, method: str, name: str) -> float:

@@ -1,6 +1,6 @@
 """Tables beyond the papers': per class, calibration, narrow integers, likeness of classes, all engines."""
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study.document import Cell, Column, Table, change, megabytes, number, shade, told
 from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, INT8, UNIFIED, Engine
 from build_engines.study.results import Results
@@ -35,7 +35,7 @@ def per_class(results: Results) -> Table:
         Column("engine"),
         *(Column(label, name) for name in groups for label in _METRICS.values()),
     ]
-    note = f"PRO needs masks; classes without them have none. INT8 PTQ: training images, {calibrators.DEFAULT}."
+    note = f"PRO needs masks; classes without them have none. INT8 PTQ: training images, {defaults.CALIBRATOR}."
     return Table("AUROC and PRO per class", columns, rows, 2, [note])
 
 
@@ -52,7 +52,7 @@ def calibrations(results: Results, method: str) -> Table:
             rows.append([Cell(data), *cells])
     caption = (
         f"{method.upper()}: mean image AUROC by calibration data and calibrator, "
-        f"with the difference to train, {calibrators.DEFAULT}"
+        f"with the difference to train, {defaults.CALIBRATOR}"
     )
     return Table(caption, [Column("calibration data"), *(Column(name) for name in by)], rows)
 

@@ -1,6 +1,6 @@
 """The papers' tables with these parts' figures, the papers' own beside them."""
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study import paper
 from build_engines.study.document import NOTHING, Cell, Column, Table, change, megabytes, number, of_paper, signed
 from build_engines.study.paper import Measured
@@ -113,7 +113,7 @@ def two_calibrations(results: Results) -> Table:
             ]
         )
     groups = ("ms, CPU", "AUROC, training images", "− FP32", "AUROC, random normal", "− FP32 ", "size, MB")
-    note = f"Here {calibrators.DEFAULT}, teacher and student in INT8; the paper: PyTorch's L2 search."
+    note = f"Here {defaults.CALIBRATOR}, teacher and student in INT8; the paper: PyTorch's L2 search."
     columns = [Column("method"), *_beside(*groups)]
     return Table("INT8 PTQ with two calibration sets (P1 table 4)", columns, rows, notes=[note])
 

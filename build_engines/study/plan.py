@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study.words import times
 from engines.bundle import Precision
 
@@ -63,7 +63,7 @@ class Engine(BaseModel):
     precision: Precision
     mode: Literal["ptq", "qat"] = "ptq"
     calibration: str = "train"
-    calibrator: str = calibrators.DEFAULT
+    calibrator: str = defaults.CALIBRATOR
     equalization: float | None = None
     keep_fp16: str | None = None
     weight_bits: int = Field(default=8, ge=2, le=8)
@@ -78,7 +78,7 @@ class Engine(BaseModel):
     @property
     def is_default_calibration(self) -> bool:
         """Whether ranges come from training images by the default calibrator."""
-        return self.calibration == "train" and self.calibrator == calibrators.DEFAULT
+        return self.calibration == "train" and self.calibrator == defaults.CALIBRATOR
 
     @property
     def label(self) -> str:

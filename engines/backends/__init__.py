@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from engines.backends.base import Backend, RawResult
+from engines.backends.base import Backend, LibraryName, RawResult
 from engines.backends.tiled import TiledBackend
 from engines.bundle import Network
 from engines.errors import BackendError
@@ -44,10 +44,10 @@ def _open(network: Network, name: str, threads: int, cache_dir: Path | None) -> 
     if name not in get_args(BackendName):
         raise BackendError(f"There is no backend {name!r}; choose one of {', '.join(get_args(BackendName))}.")
     chosen = choose() if name == "auto" else name
-    if chosen in ("tensorrt", "tensorrt_rtx"):
+    if chosen in get_args(LibraryName):
         from engines.backends.tensorrt import open_tensorrt
 
-        return open_tensorrt(network, cast(Literal["tensorrt", "tensorrt_rtx"], chosen), cache_dir)
+        return open_tensorrt(network, cast(LibraryName, chosen), cache_dir)
     if find_spec(chosen) is None:
         raise BackendError(
             f"The backend {chosen} is not installed; pip install 'unispect[cpu]' brings OpenVINO and ONNX Runtime."

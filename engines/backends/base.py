@@ -3,9 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+# The libraries that run plans, on a GPU.
+LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 
 
 @dataclass(frozen=True, slots=True)

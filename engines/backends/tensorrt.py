@@ -8,14 +8,14 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.backends.base import Backend, DeviceFigures, RawResult
+from engines.backends.base import Backend, DeviceFigures, LibraryName, RawResult
 from engines.backends.cuda import Device, why_no_gpu
 from engines.backends.tensorrt_library import Library, module_name
 from engines.backends.tensorrt_runner import Runner, TensorRtOptions
 from engines.bundle import Network
 from engines.errors import BackendError, EngineFailed, NoPlan
 from engines.files import sha256_of
-from engines.plan_records import LibraryName, PlanKey, Profile, plan_precision
+from engines.plan_records import PlanKey, Profile, plan_precision
 from engines.plans import PlanStore, plans_folder
 
 _REPEATS = 10

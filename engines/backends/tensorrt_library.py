@@ -6,9 +6,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, cast
 
+from engines.backends.base import LibraryName
 from engines.backends.tensorrt_interface import Context, Engine, TensorRt, missing_names
 from engines.errors import BackendError
-from engines.plan_records import LibraryName
 
 Log = Callable[[str, str], None]
 

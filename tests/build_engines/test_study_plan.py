@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from build_engines.errors import StudyError
-from build_engines.quantization import calibrators
+from build_engines.quantization import defaults
 from build_engines.study.estimate import Estimator, duration
 from build_engines.study.inputs import Inputs
 from build_engines.study.plan import CALIBRATIONS, CALIBRATORS, FP32, FULL, INT8, QUICK, UNIFIED, Step, make_plan
@@ -38,7 +38,7 @@ def test_every_calibration_meets_every_calibrator() -> None:
 def test_everything_else_differs_from_the_default_in_one_thing() -> None:
     for step in engines(make_plan(METHODS, CLASSES, quick=False), "rd"):
         if step.engine and step.engine.precision == "int8" and step.group != "calibration":
-            assert (step.engine.calibration, step.engine.calibrator) == ("train", calibrators.DEFAULT)
+            assert (step.engine.calibration, step.engine.calibrator) == ("train", defaults.CALIBRATOR)
 
 
 def test_qat_stands_beside_a_control_of_as_many_epochs() -> None:
