@@ -115,7 +115,11 @@ class _Reporter:
 
     def _beat(self) -> None:
         while not self._over.wait(_HEARTBEAT_SECONDS):
-            self._write({})
+            try:
+                self._write({})
+            except OSError:
+                # Whoever wanted the plan is gone, and starts anew. What is written is whole.
+                os._exit(BAD_INPUT)
 
     def _write(self, more: dict[str, object]) -> None:
         stage, fraction = self._now

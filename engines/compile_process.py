@@ -15,6 +15,7 @@ from engines.errors import CompileError
 from engines.plan_records import PlanRecord
 
 BAD_INPUT = 2
+COMMAND = (sys.executable, "-m", "engines.compile")
 
 
 class Stage(StrEnum):
@@ -61,7 +62,7 @@ class CompileProcess:
     """
 
     def __init__(self, bundle: Path, arguments: Sequence[str], log: Callable[[str], None]) -> None:
-        command = [sys.executable, "-m", "engines.compile", str(bundle), *arguments]
+        command = [*COMMAND, str(bundle), *arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self._log = log
         self._last_words = ""

@@ -9,7 +9,9 @@ from pydantic import BaseModel, Field, JsonValue
 
 from engines.bundle import ImageInput, Manifest, Tiling
 from engines.scoring import PartClassSource, Verdict
+from service.health import Stage
 from service.inspector import Result
+from service.problems import Problem
 from service.timing import STAGES
 
 
@@ -142,8 +144,17 @@ class EngineAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """The state of the service."""
+    """The state of a service that is well."""
 
-    status: Literal["ok", "unavailable"]
-    stage: str = Field(description="starting, opening the engine, warming up, ready, draining, failed or broken.")
-    reason: str | None = Field(description="Why, where the stage is failed or broken.")
+    status: Literal["ok"]
+    stage: Stage
+    reason: str | None = Field(description="What else there is to know, as that the engine is being compiled.")
+    elapsed_seconds: float = Field(description="Since the service started.")
+
+
+class HealthProblem(Problem):
+    """The state of a service that is not."""
+
+    stage: Stage
+    elapsed_seconds: float = Field(description="Since the service started.")
+    fraction: float | None = Field(description="How much of the compiler's step is done; null where nobody knows.")

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from engines import bundle as bundles
 from service.context import Context
+from service.engine import Engine
 from service.errors import StartError
 from service.inspector import Inspector
 from service.metrics import Metrics
@@ -34,11 +35,15 @@ def create_app(settings: Settings) -> FastAPI:
         raise StartError(f"The data folder {settings.data_dir} cannot be made ({error.strerror}).") from error
     if not os.access(cache_dir, os.W_OK | os.X_OK):
         raise StartError(f"The data folder {settings.data_dir} cannot be written; give another with --data-dir.")
-    inspector = Inspector(
+    served = Engine(
         bundle,
         backend=settings.backend,
+        meanwhile=None if settings.serve_while_building == "none" else settings.serve_while_building,
         threads=settings.threads,
         cache_dir=cache_dir,
+    )
+    inspector = Inspector(
+        served,
         decode_workers=settings.decode_workers,
         max_queue=settings.max_queue,
         max_pixels=settings.max_pixels,

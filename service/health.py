@@ -1,5 +1,6 @@
 """The stages of a service's life, and which of them count as live and ready."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ class Stage(StrEnum):
 
     STARTING = "starting"
     OPENING = "opening the engine"
+    COMPILING = "compiling the engine"
     WARMING_UP = "warming up"
     READY = "ready"
     DRAINING = "draining"
@@ -23,10 +25,15 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A stage, and one sentence on why where it is a bad one."""
+    """A stage, and one sentence on why or how far where there is something to say.
+
+    Attributes:
+        fraction: of the compiler's present step, in [0, 1]; None where nobody knows.
+    """
 
     stage: Stage
     reason: str | None = None
+    fraction: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -37,3 +44,11 @@ class Health:
     def live(self) -> bool:
         """Whether a restart would not help. A start that failed is live: a restart fails again."""
         return self.stage is not Stage.BROKEN
+
+    @property
+    def sentence(self) -> str:
+        """What a client is told that comes now."""
+        return self.reason or f"The engine is not ready ({self.stage}); ask again in a second."
+
+
+Report = Callable[[Health], None]

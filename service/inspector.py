@@ -9,17 +9,15 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
 
-from engines.bundle import Bundle
-from engines.detector import Detector
-from engines.errors import BackendError, UnispectError
+from engines.errors import BackendError
 from engines.images import PartImage
 from engines.scoring import Inspection
+from service.engine import Engine
 from service.errors import NotReady, QueueFull
-from service.health import STALLED_RATIO, STALLED_SECONDS, Health, Stage
+from service.health import Health, Stage
 from service.pictures import Heatmap, HeatmapKind, draw_heatmap
 from service.timing import Timing
 
@@ -50,45 +48,30 @@ class _Job:
     image: PartImage = field(init=False)
 
 
+class _Exchange:
+    """In the worker's queue: another engine has been compiled, take it."""
+
+
 class Inspector:
-    """Runs a bundle's engine for one event loop. `start`, `inspect`, `drain` and `close` are called on that loop.
+    """Runs an engine for one event loop. `start`, `inspect`, `drain` and `close` are called on that loop.
 
     Args:
-        bundle: a verified bundle.
-        backend: one of `engines.backends.BackendName`.
-        threads: of the inference library; 0 means one per core.
-        cache_dir: where compiled networks are kept.
+        engine: opened, used and closed on the worker's thread.
         decode_workers: threads that decode and draw.
         max_queue: inspections accepted and not yet answered; beyond it `inspect` refuses.
         max_pixels: what a picture may declare.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        backend: str,
-        threads: int,
-        cache_dir: Path,
-        decode_workers: int,
-        max_queue: int,
-        max_pixels: int,
-    ) -> None:
-        self.bundle = bundle
-        self.backend_name: str | None = None
-        self.engine_name: dict[str, str] = {}
-        self._open_arguments = (bundle, backend, threads, cache_dir)
+    def __init__(self, engine: Engine, *, decode_workers: int, max_queue: int, max_pixels: int) -> None:
+        self.engine = engine
         self._max_queue = max_queue
         self._max_pixels = max_pixels
-        self._health = Health(Stage.STARTING)
         self._draining = False
         self._depth = 0
         self._inferring_since: float | None = None
-        self._stalled_seconds = STALLED_SECONDS
-        self._decoded: SimpleQueue[_Job | None] = SimpleQueue()
+        self._decoded: SimpleQueue[_Job | _Exchange | None] = SimpleQueue()
         self._pool = ThreadPoolExecutor(decode_workers, "decode")
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
-        self._detector: Detector
 
     @property
     def depth(self) -> int:
@@ -97,14 +80,15 @@ class Inspector:
 
     @property
     def health(self) -> Health:
-        """The stage now: draining and a stalled engine go before what the worker last said."""
-        if self._health.stage is Stage.READY and self._draining:
+        """The stage now: draining and a stalled engine go before what the engine last said."""
+        health = self.engine.health
+        if health.ready and self._draining:
             return Health(Stage.DRAINING)
         since = self._inferring_since
-        limit = self._stalled_seconds
+        limit = self.engine.stalled_seconds
         if since is not None and perf_counter() - since > limit:
             return Health(Stage.BROKEN, f"The engine has been busy with one image for over {limit:.0f} s.")
-        return self._health
+        return health
 
     def start(self) -> None:
         """Begin to open the engine and warm it up; returns at once, `health` tells how far it is."""
@@ -117,16 +101,16 @@ class Inspector:
 
     async def close(self) -> None:
         """Stop the threads; a worker that hangs in the engine is left behind after a few seconds."""
+        self.engine.cancel()
         self._decoded.put(None)
         await asyncio.to_thread(self._worker.join, _JOIN_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check_capacity(self) -> None:
         """Raises NotReady or QueueFull where `inspect` would refuse now."""
-        health = self._health
+        health = self.engine.health
         if not health.ready:
-            waiting = f"The engine is not ready yet ({health.stage}); send the image again in a second."
-            raise NotReady(health.reason or waiting)
+            raise NotReady(health.sentence)
         if self._depth >= self._max_queue:
             raise QueueFull(f"{self._max_queue} inspections are waiting already; send the image again in a second.")
 
@@ -146,7 +130,7 @@ class Inspector:
         """
         self.check_capacity()
         if part_class is not None:
-            self._detector.judge_classes.index_of(part_class)
+            self.engine.detector.judge_classes.index_of(part_class)
         job = _Job(data, part_class, heatmap, self._loop.create_future())
         self._depth += 1
         self._pool.submit(self._decode, job)
@@ -155,7 +139,7 @@ class Inspector:
     def _decode(self, job: _Job) -> None:
         start = perf_counter()
         try:
-            job.image = self._detector.decode(job.data, self._max_pixels)
+            job.image = self.engine.detector.decode(job.data, self._max_pixels)
         except Exception as error:
             self._settle(job, error)
             return
@@ -167,52 +151,17 @@ class Inspector:
         self._decoded.put(job)
 
     def _work(self) -> None:
-        if self._open():
-            for job in iter(self._decoded.get, None):
-                self._infer(job)
-            # A device that failed takes nothing back.
-            if self._health.live:
-                self._detector.backend.close()
-
-    def _open(self) -> bool:
-        start = perf_counter()
-        try:
-            self._health = Health(Stage.OPENING)
-            self._detector = Detector.open(*self._open_arguments)
-            self.backend_name = self._detector.backend.name
-            self.engine_name = self._describe(self.backend_name)
-            self._health = Health(Stage.WARMING_UP)
-            began = perf_counter()
-            score = self._detector.check_golden()
-            self._stalled_seconds = max(STALLED_SECONDS, STALLED_RATIO * (perf_counter() - began))
-        except Exception as error:
-            _log.exception("The engine cannot be used.")
-            known = isinstance(error, UnispectError)
-            self._health = Health(Stage.FAILED, str(error) if known else "The engine cannot be opened; see the log.")
-            return False
-        self._health = Health(Stage.READY)
-        _log.info(
-            "Ready: engine %s %s on %s after %.2f s, golden score %.6g.",
-            self.bundle.manifest.name,
-            self.bundle.manifest.version,
-            self.backend_name,
-            perf_counter() - start,
-            score,
-        )
-        return True
-
-    def _describe(self, backend: str) -> dict[str, str]:
-        manifest = self.bundle.manifest
-        return {
-            "name": manifest.name,
-            "version": manifest.version,
-            "precision": manifest.precision,
-            "backend": backend,
-        }
+        if self.engine.open(compiled=lambda: self._decoded.put(_Exchange())):
+            while (job := self._decoded.get()) is not None:
+                if isinstance(job, _Exchange):
+                    self.engine.exchange()
+                else:
+                    self._infer(job)
+            self.engine.close()
 
     def _infer(self, job: _Job) -> None:
-        if not self._health.live:
-            self._settle(job, BackendError(str(self._health.reason)))
+        if not self.engine.health.live:
+            self._settle(job, BackendError(str(self.engine.health.reason)))
             return
         if job.future.cancelled():
             self._settle(job, asyncio.CancelledError())
@@ -220,13 +169,13 @@ class Inspector:
         start = self._inferring_since = perf_counter()
         job.timing.queue += start - job.decoded
         try:
-            raw = self._detector.infer([job.image])
+            raw = self.engine.detector.infer([job.image])
             inferred = perf_counter()
-            inspection = self._detector.judge(raw, 0, job.image, job.part_class)
+            inspection = self.engine.detector.judge(raw, 0, job.image, job.part_class)
         except Exception as error:
             if isinstance(error, BackendError):
                 _log.exception("The engine failed; the service is no longer live.")
-                self._health = Health(Stage.BROKEN, str(error))
+                self.engine.health = Health(Stage.BROKEN, str(error))
             self._settle(job, error)
             return
         finally:

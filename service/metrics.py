@@ -71,7 +71,7 @@ class Metrics:
             lambda: inspector.health.ready
         )
         registry.register(_EngineCollector(inspector))
-        part_classes = [part.name for part in inspector.bundle.manifest.part_classes]
+        part_classes = [part.name for part in inspector.engine.bundle.manifest.part_classes]
         # Every series exists from the start, so that a rate over it is right from the first event on.
         self._stages = {stage: stages.labels(stage) for stage in STAGES}
         self._scores = {name: scores.labels(name) for name in part_classes}
@@ -102,12 +102,12 @@ class _EngineCollector(Collector):
         self._inspector = inspector
 
     def collect(self) -> Iterator[InfoMetricFamily]:
-        manifest = self._inspector.bundle.manifest
+        manifest = self._inspector.engine.bundle.manifest
         labels = {
             "name": manifest.name,
             "version": manifest.version,
             "method": manifest.method,
             "precision": manifest.precision,
-            "backend": self._inspector.backend_name or "",
+            "backend": self._inspector.engine.backend_name or "",
         }
         yield InfoMetricFamily("unispect_engine", "The engine that is served.", labels)

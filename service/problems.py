@@ -39,6 +39,8 @@ class Kind:
 
 
 INTERNAL = Kind("internal-error", 500, "Internal error")
+NOT_READY = Kind("not-ready", 503, "Not ready", 1)
+NOT_LIVE = Kind("not-live", 503, "Restart due")
 INVALID_REQUEST = Kind("invalid-request", 422, "Invalid request")
 KINDS: Mapping[type[engine.UnispectError], Kind] = {
     engine.UnsupportedImage: Kind("unsupported-image", 415, "Not an image"),
@@ -46,7 +48,7 @@ KINDS: Mapping[type[engine.UnispectError], Kind] = {
     engine.UndecodableImage: Kind("undecodable-image", 422, "Undecodable image"),
     engine.UnknownPartClass: Kind("unknown-part-class", 422, "Unknown part class"),
     engine.BackendError: Kind("engine-failed", 503, "Engine failed", 10),
-    own.NotReady: Kind("not-ready", 503, "Not ready", 1),
+    own.NotReady: NOT_READY,
     own.QueueFull: Kind("queue-full", 503, "Queue full", 1),
     own.BodyTooLarge: Kind("body-too-large", 413, "Body too large"),
     own.WrongContentType: Kind("wrong-content-type", 415, "Wrong Content-Type"),
@@ -54,16 +56,29 @@ KINDS: Mapping[type[engine.UnispectError], Kind] = {
 }
 
 
-def problem_response(scope: Scope, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer for a problem of a request; notes its outcome for the log and the metrics."""
+def problem_response(
+    scope: Scope,
+    kind: Kind,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    model: type[Problem] = Problem,
+    **members: object,
+) -> Response:
+    """The answer for a problem of a request; notes its outcome for the log and the metrics.
+
+    Args:
+        members: that `model` has beyond those of every problem.
+    """
     exchange = exchange_of(scope)
     exchange.outcome, exchange.detail = kind.slug, detail
-    problem = Problem(
+    problem = model(
         type=f"urn:unispect:problem:{kind.slug}",
         title=kind.title,
         status=kind.status,
         detail=detail,
         instance=exchange.request_id,
+        **members,
     )
     response = Response(problem.model_dump_json(), kind.status, headers, MEDIA_TYPE)
     if kind.retry_after_seconds is not None:

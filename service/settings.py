@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every network of the machine.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
     backend: BackendName = Field("auto", description="Inference library; auto takes the fastest one usable here.")
+    serve_while_building: Literal["none", "openvino", "onnxruntime"] = Field(
+        "none",
+        description="Inference library that serves while the engine is compiled for this GPU, for minutes on the first "
+        "start; none answers 503 until then.",
+    )
     data_dir: Folder = Field(
         Path("~/.local/share/unispect"),
         validate_default=True,

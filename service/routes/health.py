@@ -3,25 +3,27 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
-from service.answers import HealthAnswer
+from service.answers import HealthAnswer, HealthProblem
 from service.context import context_of
-from service.health import Health
+from service.problems import MEDIA_TYPE, NOT_LIVE, NOT_READY, Kind, problem_response
 
 router = APIRouter(tags=["operation"])
-_UNAVAILABLE = {"model": HealthAnswer, "description": "Not now; the body says why."}
+_UNAVAILABLE = {
+    "content": {MEDIA_TYPE: {"schema": HealthProblem.model_json_schema()}},
+    "description": "Not now; the body says why, and how far it is.",
+}
+_NOT_STORED = {"Cache-Control": "no-store"}
 
 
 @router.get("/livez", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="503 when a restart is due")
 async def live(request: Request) -> Response:
-    health = context_of(request).inspector.health
-    return _answer(health, health.live)
+    return _answer(request, NOT_LIVE, context_of(request).inspector.health.live)
 
 
 @router.get("/readyz", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="200 when images may come")
 @router.get("/healthz", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="The same as /readyz")
 async def ready(request: Request) -> Response:
-    health = context_of(request).inspector.health
-    return _answer(health, health.ready)
+    return _answer(request, NOT_READY, context_of(request).inspector.health.ready)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
@@ -30,6 +32,19 @@ def metrics(request: Request) -> Response:
     return Response(encode(context_of(request).metrics.registry), headers={"Content-Type": content_type})
 
 
-def _answer(health: Health, good: bool) -> Response:
-    answer = HealthAnswer(status="ok" if good else "unavailable", stage=health.stage, reason=health.reason)
-    return Response(answer.model_dump_json(), 200 if good else 503, {"Cache-Control": "no-store"}, "application/json")
+def _answer(request: Request, kind: Kind, good: bool) -> Response:
+    inspector = context_of(request).inspector
+    health, elapsed = inspector.health, round(inspector.engine.elapsed, 1)
+    if good:
+        answer = HealthAnswer(status="ok", stage=health.stage, reason=health.reason, elapsed_seconds=elapsed)
+        return Response(answer.model_dump_json(), 200, _NOT_STORED, "application/json")
+    return problem_response(
+        request.scope,
+        kind,
+        health.sentence,
+        _NOT_STORED,
+        model=HealthProblem,
+        stage=health.stage,
+        elapsed_seconds=elapsed,
+        fraction=health.fraction,
+    )

@@ -100,7 +100,7 @@ async def inspect(request: Request, query: Annotated[InspectionQuery, Query()]) 
     asyncio.get_running_loop().call_soon(context.metrics.observe, result)
     if as_picture and result.heatmap is not None:
         return _picture(result, result.heatmap)
-    answer = inspection_json(result, new_id(), query.part_id, context.inspector.engine_name)
+    answer = inspection_json(result, new_id(), query.part_id, context.inspector.engine.name)
     return Response(answer, 200, _server_timing(result.timing), "application/json")
 
 

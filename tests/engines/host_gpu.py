@@ -11,10 +11,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
+from onnx import numpy_helper
 
 from engines.backends.cuda import Device
+from engines.backends.tensorrt_compiler import Compiled, Source, Target
 from engines.backends.tensorrt_library import Library
 from engines.errors import BackendError, EngineFailed
 
@@ -170,6 +173,33 @@ class HostGraph:
 
     def close(self) -> None:
         self._submit = None
+
+
+class HostCompiler:
+    """Stands where `compile_source` does: a plan is the very graph that a compiler would get.
+
+    Attributes:
+        seen: what it was given.
+        spoil: changes the graph as a compiler's mistake would.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Source, Target, bytes]] = []
+        self.spoil = lambda model: model
+
+    def __call__(
+        self, library: object, source: Source, target: Target, timing_cache: bytes, progress: object
+    ) -> Compiled:
+        self.seen.append((source, target, timing_cache))
+        progress(0.5)  # type: ignore[operator]
+        return Compiled(self.spoil(onnx.load_from_string(source.model)).SerializeToString(), b"measured")
+
+
+def weaker(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What a compiler with a mistake would make of an INT8 network."""
+    weight = next(t for t in model.graph.initializer if t.name.endswith("_int8_float"))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(0.3), weight.name))
+    return model
 
 
 def _at(address: int, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:

@@ -11,14 +11,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
 from engines import bundle as bundles
 from engines import compilation
-from engines.backends.tensorrt_compiler import Compiled, Source, Target
 from engines.bundle import Bundle
 from engines.compilation import Request, compile_bundle, source_of
 from engines.compile import main
@@ -27,35 +24,15 @@ from engines.errors import CompileError, GraphError
 from engines.half_precision import head
 from engines.plan_records import Profile
 from engines.plans import PlanStore
-from tests.engines.host_gpu import HostDevice, HostLibrary
+from tests.engines.host_gpu import HostCompiler, HostDevice, HostLibrary, weaker
 
 without_tensorrt = pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
 
 
-class Compiler:
-    """Stands where `compile_source` does.
-
-    Attributes:
-        seen: what it was given.
-        spoil: changes the graph as a compiler's mistake would.
-    """
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[Source, Target, bytes]] = []
-        self.spoil = lambda model: model
-
-    def __call__(
-        self, library: object, source: Source, target: Target, timing_cache: bytes, progress: object
-    ) -> Compiled:
-        self.seen.append((source, target, timing_cache))
-        progress(0.5)  # type: ignore[operator]
-        return Compiled(self.spoil(onnx.load_from_string(source.model)).SerializeToString(), b"measured")
-
-
 @pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+def compiler(monkeypatch: pytest.MonkeyPatch) -> HostCompiler:
     """A device with TensorRT 8.5 and this compiler."""
-    made = Compiler()
+    made = HostCompiler()
     monkeypatch.setattr(compilation, "compile_source", made)
     monkeypatch.setattr(compilation, "Library", lambda *_: HostLibrary())
     monkeypatch.setattr(compilation, "Device", HostDevice)
@@ -73,7 +50,7 @@ def compiled(
 
 
 def test_a_plan_is_checked_stored_and_found_the_next_time(
-    bundle_folder: Path, tmp_path: Path, compiler: Compiler
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
 ) -> None:
     outcome, stages = compiled(bundle_folder, tmp_path)
     assert stages == [
@@ -98,7 +75,7 @@ def test_a_plan_is_checked_stored_and_found_the_next_time(
 
 @pytest.mark.parametrize("asked", [{"profile": Profile(preferred=2, largest=4)}, {"precision": "fp16"}])
 def test_another_question_gets_another_plan_and_the_compilers_measurements(
-    float_bundle_folder: Path, tmp_path: Path, compiler: Compiler, asked: dict[str, object]
+    float_bundle_folder: Path, tmp_path: Path, compiler: HostCompiler, asked: dict[str, object]
 ) -> None:
     first, _ = compiled(float_bundle_folder, tmp_path)
     second, _ = compiled(float_bundle_folder, tmp_path, **asked, workspace_bytes=2**20)
@@ -108,7 +85,9 @@ def test_another_question_gets_another_plan_and_the_compilers_measurements(
     assert first.plan.path.exists()
 
 
-def test_a_plan_that_is_not_whole_is_compiled_again(bundle_folder: Path, tmp_path: Path, compiler: Compiler) -> None:
+def test_a_plan_that_is_not_whole_is_compiled_again(
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
+) -> None:
     outcome, _ = compiled(bundle_folder, tmp_path)
     outcome.plan.path.write_bytes(outcome.plan.path.read_bytes()[:-1])
     again, _ = compiled(bundle_folder, tmp_path)
@@ -118,13 +97,8 @@ def test_a_plan_that_is_not_whole_is_compiled_again(bundle_folder: Path, tmp_pat
 
 
 def test_a_plan_that_disagrees_with_the_cpu_is_not_stored(
-    bundle_folder: Path, tmp_path: Path, compiler: Compiler
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
 ) -> None:
-    def weaker(model: onnx.ModelProto) -> onnx.ModelProto:
-        weight = next(t for t in model.graph.initializer if t.name.endswith("_int8_float"))
-        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(0.3), weight.name))
-        return model
-
     compiler.spoil = weaker
     with pytest.raises(CompileError, match=r"disagrees with the CPU on the golden image \(score .*\) and is not used"):
         compiled(bundle_folder, tmp_path)
@@ -135,7 +109,7 @@ def test_a_plan_that_disagrees_with_the_cpu_is_not_stored(
 def test_fp16_by_flag_names_what_stays_float_and_fp16_by_graph_computes_the_same(
     float_bundle_folder: Path,
     tmp_path: Path,
-    compiler: Compiler,
+    compiler: HostCompiler,
     strongly_typed: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -157,7 +131,7 @@ def test_float32_is_left_to_itself(float_bundle_folder: Path) -> None:
 
 
 def test_a_graph_that_breaks_a_rule_is_not_given_to_the_compiler(
-    float_bundle_folder: Path, tmp_path: Path, compiler: Compiler
+    float_bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
 ) -> None:
     folder = Path(shutil.copytree(float_bundle_folder, tmp_path / "bundle"))
     model = onnx.load(folder / bundles.MODEL)
@@ -170,7 +144,7 @@ def test_a_graph_that_breaks_a_rule_is_not_given_to_the_compiler(
 
 
 def test_the_plans_are_in_the_bundles_folder_where_no_other_is_given(
-    bundle_folder: Path, tmp_path: Path, compiler: Compiler
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
 ) -> None:
     folder = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
     outcome = compile_bundle(bundles.load(folder), Request(), None, lambda *_: None)
@@ -179,7 +153,7 @@ def test_the_plans_are_in_the_bundles_folder_where_no_other_is_given(
 
 
 def test_large_images_in_tiles_are_checked_as_whole_ones(
-    tiled_bundle_folder: Path, tmp_path: Path, compiler: Compiler
+    tiled_bundle_folder: Path, tmp_path: Path, compiler: HostCompiler
 ) -> None:
     outcome, _ = compiled(tiled_bundle_folder, tmp_path)
     assert outcome.plan.record.agreement is not None
@@ -198,7 +172,7 @@ def test_large_images_in_tiles_are_checked_as_whole_ones(
 def test_what_cannot_be_compiled_is_said_before_anything_is(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    compiler: Compiler,
+    compiler: HostCompiler,
     fixture: str,
     asked: dict[str, object],
     message: str,
@@ -209,7 +183,7 @@ def test_what_cannot_be_compiled_is_said_before_anything_is(
 
 
 def test_without_a_gpu_nothing_is_compiled(
-    bundle_folder: Path, tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilation, "why_no_gpu", lambda: "no GPU here")
     with pytest.raises(
@@ -260,7 +234,7 @@ def test_a_process_that_is_killed_is_said_to_be(bundle_folder: Path) -> None:
 
 
 def test_progress_is_one_object_a_line(
-    bundle_folder: Path, tmp_path: Path, compiler: Compiler, capsys: pytest.CaptureFixture[str]
+    bundle_folder: Path, tmp_path: Path, compiler: HostCompiler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(bundle_folder), "--cache-dir", str(tmp_path), "--max-batch", "2"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -19,6 +19,7 @@ from engines import bundle as bundles
 from engines.backends import Backend, RawResult
 from engines.errors import BackendError
 from service.app import create_app
+from service.engine import Engine
 from service.health import Stage
 from service.inspector import Inspector
 from service.settings import Settings
@@ -83,7 +84,7 @@ def assert_never_ready(bundle: Path, folder: Path, reason: str) -> None:
         server.wait_for(lambda: server.client.get("/readyz").json()["stage"] == "failed")
         response = server.client.get("/readyz")
         assert response.status_code == 503
-        assert reason in response.json()["reason"]
+        assert reason in response.json()["detail"]
         assert reason in server.client.post(URL, content=b"x", headers=RAW).json()["detail"]
         assert server.client.get("/livez").status_code == 200
         assert server.stop() == 0
@@ -145,14 +146,14 @@ def test_a_broken_engine_is_no_longer_live(bundle_folder: Path, tmp_path: Path, 
         inspector = app.state.context.inspector
         async with app.router.lifespan_context(app), client_of(app) as client:
             await until_ready(inspector)
-            inspector._detector.backend = BreakingBackend()
+            inspector.engine.detector.backend = BreakingBackend()
             failed = await client.post(URL, content=picture, headers=RAW)
             assert failed.status_code == 503
             assert failed.json()["type"] == "urn:unispect:problem:engine-failed"
             for path in ("/livez", "/readyz"):
                 response = await client.get(path)
                 assert response.status_code == 503
-                assert response.json()["reason"] == "The device is lost; restart the service."
+                assert response.json()["detail"] == "The device is lost; restart the service."
             refused = await client.post(URL, content=picture, headers=RAW)
             assert refused.json()["type"] == "urn:unispect:problem:not-ready"
             assert inspector.depth == 0
@@ -170,9 +171,9 @@ def test_a_backend_is_closed_where_it_was_opened_unless_it_broke(
     async def scenario() -> None:
         async with running_inspector(bundle_folder, tmp_path) as inspector:
             if breaks:
-                inspector._detector.backend = BreakingBackend()
+                inspector.engine.detector.backend = BreakingBackend()
                 with pytest.raises(BackendError):
-                    await inspector.inspect(inspector.bundle.golden_path.read_bytes(), None)
+                    await inspector.inspect(inspector.engine.bundle.golden_path.read_bytes(), None)
             assert not closed_by
 
     asyncio.run(scenario())
@@ -186,7 +187,7 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
         app = create_app(Settings(bundle=bundle_folder, data_dir=tmp_path))
         async with app.router.lifespan_context(app), client_of(app) as client:
             await until_ready(app.state.context.inspector)
-            detector = app.state.context.inspector._detector
+            detector = app.state.context.inspector.engine.detector
             backend, detector.backend = detector.backend, None
             response = await client.post(URL, content=picture, headers=RAW)
             detector.backend = backend
@@ -202,15 +203,8 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
 
 @asynccontextmanager
 async def running_inspector(bundle_folder: Path, folder: Path) -> AsyncIterator[Inspector]:
-    inspector = Inspector(
-        bundles.load(bundle_folder),
-        backend="auto",
-        threads=1,
-        cache_dir=folder,
-        decode_workers=2,
-        max_queue=8,
-        max_pixels=50_000_000,
-    )
+    engine = Engine(bundles.load(bundle_folder), backend="auto", meanwhile=None, threads=1, cache_dir=folder)
+    inspector = Inspector(engine, decode_workers=2, max_queue=8, max_pixels=50_000_000)
     inspector.start()
     await until_ready(inspector)
     yield inspector
