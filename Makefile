@@ -33,5 +33,5 @@ $(VENV)/.builder: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(BIN)/pip install --quiet --editable ".[cpu,service,builder,dev]"
+	$(BIN)/pip install --quiet --editable ".[cpu,service,builder,dev,trt-check]"
 	touch $@ $(VENV)/.builder

@@ -28,13 +28,10 @@ from engines.plans import PlanStore
 from engines.tensorrt_form import for_tensorrt
 from tests import untrained
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        module_name("tensorrt_rtx") is None,
-        reason="TensorRT-RTX is not installed: pip install 'unispect[trt-check]'",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    module_name("tensorrt_rtx") is None,
+    reason="TensorRT-RTX is not installed: pip install 'unispect[trt-check]'",
+)
 CAPABILITY = "8.6"
 ARGUMENTS = ["--backend", "tensorrt_rtx", "--compute-capability", CAPABILITY]
 

@@ -56,7 +56,7 @@ def test_the_first_start_compiles_and_says_how_far_it_is(bundle_folder: Path, tm
         assert (refused.status_code, refused.json()["type"]) == (503, problem["type"])
         assert "compiled for this GPU" in refused.json()["detail"]
         (compiler,) = compilers(server)
-        assert compiler.nice() - psutil.Process(server.process.pid).nice() == 10
+        assert compiler.nice() == min(19, psutil.Process(server.process.pid).nice() + 10)
         go.touch()
         server.wait_ready()
         answer = server.client.post(URL, content=picture, headers=RAW).json()
