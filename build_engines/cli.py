@@ -34,6 +34,10 @@ CalibrationImages = Annotated[
 Equalization = Annotated[
     float, typer.Option("--equalization", min=0, max=1, help="Strength of cross-layer equalization; 0 leaves it out.")
 ]
+ReviewRate = Annotated[
+    float | None,
+    typer.Option(help="Good parts that may not pass: above the false-reject rate, for a verdict 'review' in between."),
+]
 WeightBits = Annotated[int, typer.Option("--weight-bits", help="8, or 6 or 4, which are simulated.")]
 ActivationBits = Annotated[int, typer.Option("--activation-bits", help="8, or 6 or 4, which are simulated.")]
 
@@ -188,6 +192,7 @@ def quantize(
     false_reject: Annotated[
         float | None, typer.Option(help="Target false-reject rate; 0.01, or the smallest attainable, when not given.")
     ] = None,
+    review_rate: ReviewRate = None,
     name: Annotated[str | None, typer.Option(help="Engine name; the folder's when not given.")] = None,
     version: Annotated[str, typer.Option(help="Engine version.")] = "1",
 ) -> None:
@@ -209,9 +214,46 @@ def quantize(
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         false_reject=false_reject,
+        review_rate=review_rate,
         name=name,
         version=version,
     )
+
+
+@app.command()
+def rethreshold(
+    bundle: BundleFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new version; an existing bundle is replaced.")],
+    ledger: Annotated[
+        str | None, typer.Option("--from", help="Ledger of a service that ran the bundle: its SQLite file, or a URL.")
+    ] = None,
+    false_reject: Annotated[
+        float | None, typer.Option(help="Target false-reject rate; as it is when not given.")
+    ] = None,
+    review_rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="As of quantize; as it is when not given, 0 for a verdict of two states."),
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Engine version; the next number when not given.")] = None,
+) -> None:
+    """Set thresholds anew, from good parts that people confirmed in production, as a new version of a bundle."""
+    from build_engines.commands.rethreshold import rethreshold_bundle
+    from build_engines.rethresholding import Rates
+
+    rethreshold_bundle(bundle, ledger, out, Rates(false_reject, review_rate), version, console)
+
+
+@app.command()
+def collect(
+    ledger: Annotated[str, typer.Argument(metavar="LEDGER", help="A service's ledger: its SQLite file, or a URL.")],
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="The service's data folder, with its pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="Data folder to write, or to add to.")],
+    test_share: Annotated[float, typer.Option(min=0, max=1, help="Share of good images kept for testing.")] = 0.2,
+) -> None:
+    """Copy the images that people reviewed to a data folder, for the next training."""
+    from build_engines.commands.collect import collect_images
+
+    collect_images(ledger, data_dir, out, test_share, console)
 
 
 @app.command()
@@ -312,6 +354,27 @@ def info(bundle: BundleFolder) -> None:
     from build_engines.commands.inspect import show_bundle
 
     show_bundle(bundle, console)
+
+
+@app.command()
+def keygen(
+    out: Annotated[Path, typer.Argument(metavar="KEY", help="File of the private key; KEY.pub is the public one.")],
+) -> None:
+    """Make a pair of keys for signing bundles."""
+    from build_engines.commands.sign import generate_key
+
+    generate_key(out, console)
+
+
+@app.command()
+def sign(
+    bundle: BundleFolder,
+    key: Annotated[Path, typer.Option("--key", help="File of the private key, as keygen wrote it.")],
+) -> None:
+    """Sign a bundle, for services that take none but signed ones."""
+    from build_engines.commands.sign import sign_bundle
+
+    sign_bundle(bundle, key, console)
 
 
 @app.command()

@@ -25,3 +25,7 @@ class QuantizationError(UnispectError):
 
 class StudyError(UnispectError):
     """A study's folder is of something else, or nothing could be measured."""
+
+
+class LedgerError(UnispectError):
+    """A service's ledger is missing, unreadable, or holds too little of what was asked."""

@@ -21,6 +21,7 @@ from engines.scoring import Inspection
 # Pixel metrics rank all pixels of a class, and large images have too many.
 _LARGEST_MEASURED = 1024
 MEANS = ("image_auroc", "pixel_auroc", "pro", "average_precision", "f1", "false_reject", "miss", "recognition")
+REVIEWS = ("review_good", "review_defective")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Evaluation:
 
     def mean(self) -> dict[str, float | None]:
         """Means over classes; of pixel metrics, over the classes that have masks."""
-        return {name: _mean([getattr(found, name) for found in self.classes.values()]) for name in MEANS}
+        return {name: _mean([getattr(found, name) for found in self.classes.values()]) for name in (*MEANS, *REVIEWS)}
 
     def as_json(self) -> dict[str, object]:
         """Figures for a file: per class, and means."""
@@ -88,7 +89,7 @@ def _judge_all(detector: Detector, tests: list[TestImage], read: Callable[[Path]
 def _measure(judged: list[Judged], height: int, width: int) -> ClassMetrics:
     labels = np.array([not one.test.is_good for one in judged])
     scores = np.array([one.inspection.score for one in judged])
-    failed = np.array([one.inspection.verdict == "fail" for one in judged])
+    verdicts = np.array([one.inspection.verdict for one in judged])
     right = np.array([one.recognised == one.test.part_class for one in judged])
     unknown = np.array([one.inspection.unknown_part for one in judged])
     pixel_auroc, pro = _measure_maps(judged, height, width)
@@ -100,8 +101,10 @@ def _measure(judged: list[Judged], height: int, width: int) -> ClassMetrics:
         pro=pro,
         average_precision=metrics.image_average_precision(labels, scores),
         f1=metrics.best_f1(labels, scores),
-        false_reject=float(failed[~labels].mean()),
-        miss=float((~failed[labels]).mean()),
+        false_reject=float((verdicts[~labels] == "fail").mean()),
+        miss=float((verdicts[labels] == "pass").mean()),
+        review_good=float((verdicts[~labels] == "review").mean()),
+        review_defective=float((verdicts[labels] == "review").mean()),
         recognition=float(right.mean()),
         unknown_good=float(unknown[~labels].mean()),
     )

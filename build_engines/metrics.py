@@ -18,7 +18,8 @@ class ClassMetrics:
     Attributes:
         image_auroc, average_precision, f1: of image scores; f1 at its best threshold.
         pixel_auroc, pro: of the maps; pro up to a false-positive rate of 0.3, normalised.
-        false_reject, miss: at the deployed threshold.
+        false_reject, miss: at the deployed threshold: good pictures that fail, defective ones that pass.
+        review_good, review_defective: shares of pictures that need a review; 0 where the verdict has two states.
         recognition: share of pictures whose part class the engine finds itself.
         unknown_good: share of good pictures that it calls an unknown part.
     """
@@ -32,6 +33,8 @@ class ClassMetrics:
     f1: float
     false_reject: float
     miss: float
+    review_good: float
+    review_defective: float
     recognition: float
     unknown_good: float
 

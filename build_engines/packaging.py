@@ -12,7 +12,14 @@ from build_engines.agreement import differences
 from build_engines.export import store_weights_as
 from build_engines.finished_run import FinishedRun
 from build_engines.libraries import versions
-from build_engines.part_classes import centroid_of, false_reject_rate, held_out_metrics, part_class, run_all
+from build_engines.part_classes import (
+    centroid_of,
+    false_reject_rate,
+    held_out_metrics,
+    part_class,
+    review_of,
+    run_all,
+)
 from build_engines.quantization.convert import quantize
 from build_engines.quantization.settings import QuantizeSettings
 from build_engines.quantization.size import packed_bytes
@@ -34,13 +41,14 @@ def package(source: FinishedRun, settings: QuantizeSettings, out: Path, name: st
     Raises:
         DataError: the run's images are gone, unreadable or changed, or there are too few for calibration.
         QuantizationError: blocks to keep that the network does not have.
-        ScoringError: the false-reject rate is not attainable with the held-out images.
+        ScoringError: the false-reject or review rate is not attainable with the held-out images.
         GraphError: the written graph breaks a rule of TensorRT 8.5.
     """
     record = source.record
     # A rate that cannot be had is said before the work, not after it.
     for part in record.split:
-        false_reject_rate(settings.false_reject_rate, len(part.held_out))
+        rate = false_reject_rate(settings.false_reject_rate, len(part.held_out))
+        review_of(np.zeros(len(part.held_out)), rate, settings.review_rate)
     model, quantization = _convert(source, settings)
     lint.require(model, "bundle")
     images = source.images
@@ -54,6 +62,7 @@ def package(source: FinishedRun, settings: QuantizeSettings, out: Path, name: st
                 centroid_of(backend, part, images.train[part]),
                 result,
                 false_reject_rate(settings.false_reject_rate, len(result.scores)),
+                settings.review_rate,
             )
             for part, result in held_out.items()
         ]

@@ -6,7 +6,8 @@ from rich.progress import track
 
 from engines import conformal
 from engines.backends import Backend, RawResult
-from engines.bundle import PartClass
+from engines.bundle import PartClass, Review
+from engines.errors import ScoringError
 
 # Regions end where only one in a thousand places of good parts lies above.
 _PIXEL_QUANTILE = 0.999
@@ -24,8 +25,13 @@ def centroid_of(backend: Backend, part: str, pixels: NDArray[np.uint8]) -> NDArr
     return np.asarray(run_all(backend, pixels, f"Centroid of {part}").embeddings.mean(axis=0))
 
 
-def part_class(name: str, centroid: NDArray[np.float32], held_out: RawResult, rate: float) -> PartClass:
-    """A class from its training centroid and from what the engine gives for its held-out images."""
+def part_class(
+    name: str, centroid: NDArray[np.float32], held_out: RawResult, rate: float, review_rate: float | None = None
+) -> PartClass:
+    """A class from its training centroid and from what the engine gives for its held-out images.
+
+    Raises ScoringError where one of the rates is not attainable.
+    """
     limit = conformal.threshold(held_out.scores, rate)
     return PartClass(
         name=name,
@@ -35,6 +41,7 @@ def part_class(name: str, centroid: NDArray[np.float32], held_out: RawResult, ra
         false_reject_rate=rate,
         threshold=limit,
         pixel_threshold=min(limit, float(np.quantile(held_out.maps, _PIXEL_QUANTILE))),
+        review=review_of(held_out.scores, rate, review_rate),
     )
 
 
@@ -48,6 +55,28 @@ def false_reject_rate(asked: float | None, held_out: int) -> float:
         return max(conformal.DEFAULT_FALSE_REJECT_RATE, conformal.attainable_rate(held_out))
     conformal.threshold(np.zeros(held_out), asked)
     return asked
+
+
+def review_of(scores: NDArray[np.floating], false_reject: float, asked: float | None) -> Review | None:
+    """The second threshold, of good scores [n]; None where none is asked for.
+
+    Args:
+        false_reject: the rate of the first threshold.
+        asked: the share of good parts that do not pass at most, those that fail among them.
+
+    Raises:
+        ScoringError: `asked` is not attainable, or so near to `false_reject` that n scores cannot tell them apart.
+    """
+    if asked is None:
+        return None
+    limit, n = conformal.threshold(scores, asked), len(scores)
+    fails = conformal.rejected(n, false_reject)
+    if conformal.rejected(n, asked) <= fails:
+        raise ScoringError(
+            f"A review rate of {asked:g} adds nothing to a false-reject rate of {false_reject:g} with {n} good images "
+            f"of a class; ask for {conformal.rounded_up((fails + 1) / (n + 1))} or more."
+        )
+    return Review(rate=asked, threshold=limit)
 
 
 def held_out_metrics(classes: list[PartClass], held_out: dict[str, RawResult]) -> dict[str, float]:

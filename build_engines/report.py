@@ -23,17 +23,23 @@ def write_page(path: Path, bundle: Bundle, backend: str, evaluation: Evaluation)
     margin = sorted(evaluation.judged, key=lambda one: one.inspection.score / max(one.inspection.threshold, 1e-12))
     misses = [one for one in margin if not one.test.is_good and one.inspection.verdict == "pass"]
     rejects = [one for one in reversed(margin) if one.test.is_good and one.inspection.verdict == "fail"]
+    reviews = [one for one in reversed(margin) if one.inspection.verdict == "review"]
     caught = [one for one in reversed(margin) if not one.test.is_good and one.inspection.verdict == "fail"]
+    galleries = [
+        ("Worst misses", "Defective parts that pass, lowest score first.", _pictures(misses), len(misses)),
+        ("Worst false rejects", "Good parts that fail, highest score first.", _pictures(rejects), len(rejects)),
+        ("Caught", "Defective parts that fail, highest score first.", _pictures(caught), len(caught)),
+    ]
+    if any(part.review for part in bundle.manifest.part_classes):
+        galleries.append(
+            ("For review", "Parts left to a person, highest score first.", _pictures(reviews), len(reviews))
+        )
     html = environment.get_template("evaluation.html").render(
         manifest=bundle.manifest,
         backend=backend,
         evaluation=evaluation,
         mean=evaluation.mean(),
-        galleries=[
-            ("Worst misses", "Defective parts that pass, lowest score first.", _pictures(misses), len(misses)),
-            ("Worst false rejects", "Good parts that fail, highest score first.", _pictures(rejects), len(rejects)),
-            ("Caught", "Defective parts that fail, highest score first.", _pictures(caught), len(caught)),
-        ],
+        galleries=galleries,
     )
     write_atomic(path, html.encode())
 

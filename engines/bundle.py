@@ -9,7 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from engines.errors import BundleError, TilingError
 from engines.files import sha256_of, write_atomic
@@ -72,6 +80,18 @@ class Tiling(_Part):
         )
 
 
+class Review(_Part):
+    """Where a person decides: a part whose score is above this threshold, and not above the class's own.
+
+    Attributes:
+        rate: the share in (0, 1) of good parts that do not pass at most, those that fail among them.
+        threshold: split-conformal, as the class's own.
+    """
+
+    rate: float = Field(gt=0, lt=1)
+    threshold: Finite
+
+
 class PartClass(_Part):
     """A part type: how it is recognised and which scores its good parts have.
 
@@ -83,6 +103,7 @@ class PartClass(_Part):
         false_reject_rate: the rate in (0, 1) that `threshold` promises.
         threshold: split-conformal; a part with a higher score fails.
         pixel_threshold: where regions of the anomaly map end, at most `threshold`.
+        review: of a three-state verdict; None where a part passes or fails.
     """
 
     name: PartClassName
@@ -92,6 +113,20 @@ class PartClass(_Part):
     false_reject_rate: float = Field(gt=0, lt=1)
     threshold: Finite
     pixel_threshold: Finite
+    review: Review | None = None
+
+    @property
+    def pass_limit(self) -> float:
+        """The largest score that passes."""
+        return self.threshold if self.review is None else self.review.threshold
+
+    @model_serializer(mode="wrap")
+    def _as_before_reviews(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without the field where it is None: a version from before it came refuses fields that it does not know."""
+        content: dict[str, object] = handler(self)
+        if self.review is None:
+            del content["review"]
+        return content
 
 
 class Golden(_Part):
@@ -294,6 +329,9 @@ def _check_consistency(path: Path, manifest: Manifest) -> None:
         raise BundleError(f"{path} lists a part class twice; build or copy the bundle again.")
     if wrong is not None:
         raise BundleError(f"{path} has a centroid of class {wrong} that is not of size {size}; build the bundle again.")
+    crossed = next((part for part in manifest.part_classes if part.pass_limit > part.threshold), None)
+    if crossed is not None:
+        raise BundleError(f"{path} sends parts of class {crossed.name} to review that fail; build the bundle again.")
     try:
         _ = manifest.map_size
     except TilingError as error:

@@ -26,6 +26,11 @@ def images_needed(rate: float) -> int:
     return max(1, math.ceil(1.0 / rate - 1.0 - _ROUNDING))
 
 
+def rejected(held_out: int, rate: float) -> int:
+    """How many of the p-values k / (n + 1), with k from 1 to n + 1, are at most a rate in (0, 1)."""
+    return math.floor((held_out + 1) * rate + _ROUNDING)
+
+
 def threshold(scores: NDArray[np.floating], rate: float) -> float:
     """The ceil((n + 1)(1 - rate))-th smallest of n held-out good scores.
 
@@ -41,17 +46,18 @@ def threshold(scores: NDArray[np.floating], rate: float) -> float:
     n = len(scores)
     if not 0.0 < rate < 1.0:
         raise ScoringError(f"A false-reject rate of {rate:g} is not between 0 and 1; give a fraction such as 0.01.")
-    rejected = math.floor((n + 1) * rate + _ROUNDING)
-    if n == 0 or rejected < 1:
+    above = rejected(n, rate)
+    if n == 0 or above < 1:
         raise ScoringError(
             f"A false-reject rate of {rate:g} needs at least {images_needed(rate)} held-out good images per class, "
-            f"and there are {n}; add good images or ask for {_rounded_up(attainable_rate(n))} or more."
+            f"and there are {n}; add good images or ask for {rounded_up(attainable_rate(n))} or more."
         )
-    rank = n + 1 - rejected
+    rank = n + 1 - above
     return float(np.partition(scores, rank - 1)[rank - 1])
 
 
-def _rounded_up(rate: float) -> str:
+def rounded_up(rate: float) -> str:
+    """A rate with four decimals that is attainable where `rate` is."""
     return f"{math.ceil(rate * 1e4) / 1e4:.4f}"
 
 

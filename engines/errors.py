@@ -9,6 +9,10 @@ class BundleError(UnispectError):
     """A bundle is missing, altered, incomplete or of another schema."""
 
 
+class SignatureError(BundleError):
+    """A bundle is unsigned, altered or signed by somebody else, or a key for signing cannot be used."""
+
+
 class TilingError(UnispectError):
     """Tiles do not fit the image, or the network's anomaly map does not fit the tiles."""
 

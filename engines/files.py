@@ -15,8 +15,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Args:
+        mode: permissions of the file.
 
     Raises OSError where the folder cannot be written.
     """
@@ -25,7 +28,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         replace_synced(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
+from engines.errors import UndecodableImage
+
 MAX_OVERLAY_SIDE = 2048
 SCALE_KEY = "unispect:scale"
 _OPACITY = 0.65
@@ -56,6 +58,19 @@ def encode_map(anomaly_map: NDArray[np.float32]) -> tuple[bytes, float]:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG", pnginfo=text, compress_level=1)
     return buffer.getvalue(), scale
+
+
+def decode_map(png: bytes) -> NDArray[np.float32]:
+    """The map float32 [h, w] that `encode_map` wrote, to 1/65535 of its scale.
+
+    Raises UndecodableImage where it is none.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+            scale = float(image.info[SCALE_KEY])
+            return np.asarray(np.asarray(image, dtype=np.float32) * np.float32(scale / 65535.0))
+    except (OSError, SyntaxError, KeyError, ValueError) as error:
+        raise UndecodableImage(f"The PNG is no anomaly map ({error}); delete it.") from error
 
 
 def _encode(extension: str, image: NDArray[np.uint8], parameters: list[int]) -> bytes:

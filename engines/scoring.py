@@ -11,7 +11,7 @@ from engines.bundle import PartClass
 from engines.conformal import p_value
 from engines.errors import UnknownPartClass
 
-Verdict = Literal["pass", "fail"]
+Verdict = Literal["pass", "review", "fail"]
 PartClassSource = Literal["given", "recognised"]
 
 
@@ -34,9 +34,10 @@ class Inspection:
     Attributes:
         score: the network's image score; higher is worse.
         threshold: the part class's; `fail` means `score` > `threshold`.
+        verdict: `review` leaves it to a person, where the part class has a second, lower threshold.
         p_value: share of good parts that score as high, in (0, 1].
         unknown_part: the picture is farther from its class's centroid than any held-out good part.
-        regions: where the map made the part fail, largest peak first; empty when it passes.
+        regions: where the map kept the part from passing, largest peak first; empty when it passes.
         anomaly_map: float32 [h, w].
     """
 
@@ -95,16 +96,19 @@ class Judge:
         distances = self._distances(embedding)
         index = int(distances.argmin()) if part_class is None else self.index_of(part_class)
         part = self._classes[index]
-        failed = score > part.threshold
+        verdict: Verdict = "fail" if score > part.threshold else "review" if score > part.pass_limit else "pass"
+        limit = part.threshold if verdict == "fail" else part.pass_limit
         return Inspection(
             score=score,
             threshold=part.threshold,
-            verdict="fail" if failed else "pass",
+            verdict=verdict,
             p_value=p_value(self._good_scores[index], score),
             part_class=part.name,
             part_class_source="recognised" if part_class is None else "given",
             unknown_part=bool(distances[index] > part.max_distance),
-            regions=find_regions(anomaly_map, part.pixel_threshold, part.threshold, size) if failed else (),
+            regions=()
+            if verdict == "pass"
+            else find_regions(anomaly_map, min(part.pixel_threshold, limit), limit, size),
             anomaly_map=anomaly_map,
         )
 

@@ -1,30 +1,46 @@
 """Starts the service: `inspection-service` or `python -m service`."""
 
+import asyncio
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
 from engines.errors import UnispectError
 from service.app import create_app
+from service.context import Context
 from service.errors import StartError
-from service.inspector import Inspector
 from service.logs import json_logs
+from service.metrics import Metrics
+from service.security.connections import BoundedConnection, ConnectionLimits
+from service.security.tls import server_context
 from service.settings import PROGRAM, Settings, read_settings
 
+# The module whose `main` takes the arguments that follow; what serves imports none of them.
+COMMANDS = {"keys": "service.security.keys_command", "post": "service.posting"}
 _BACKLOG = 2048
 # Above the minute that many clients keep a connection, so that the client closes it and no request meets a closed one.
 _KEEP_ALIVE_SECONDS = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 2 with one sentence on standard error."""
+    """Serve until SIGTERM or SIGINT, or do what the first argument names.
+
+    Returns the exit code: 0, or 2 with one sentence on standard error.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        return _command(*arguments)
     try:
-        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        settings = read_settings(arguments)
+        tls = server_context(settings)
         app = create_app(settings)
         listener = _listen(settings)
     except UnispectError as error:
@@ -32,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     config = uvicorn.Config(
         app,
+        http=_bounded_connection(settings, app.state.context.metrics),
+        ssl_context_factory=(lambda *_: tls) if tls else None,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -44,23 +62,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     with json_logs(settings.log_level), listener:
         host, port = listener.getsockname()[:2]
-        logging.getLogger("service").info("Listening on http://%s:%d.", f"[{host}]" if ":" in host else host, port)
-        _Server(config, app.state.context.inspector).run(sockets=[listener])
+        logging.getLogger("service").info(
+            "Listening on %s://%s:%d.", "https" if tls else "http", f"[{host}]" if ":" in host else host, port
+        )
+        _Server(config, app.state.context).run(sockets=[listener])
     return 0
 
 
 class _Server(uvicorn.Server):
     """Not ready from the first signal on; and a signal that was obeyed is a success, not a death by that signal."""
 
-    def __init__(self, config: uvicorn.Config, inspector: Inspector) -> None:
+    def __init__(self, config: uvicorn.Config, context: Context) -> None:
         super().__init__(config)
-        self._inspector = inspector
+        self._context = context
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._inspector.drain()
+        self._context.drain()
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
+
+
+def _bounded_connection(settings: Settings, metrics: Metrics) -> type[asyncio.Protocol]:
+    limits = ConnectionLimits(
+        header_bytes=settings.max_header_bytes,
+        headers=settings.max_headers,
+        header_seconds=settings.header_seconds,
+        stalled_seconds=settings.body_seconds,
+        connections=settings.max_connections,
+    )
+    make = partial(BoundedConnection, limits=limits, count_refused=partial(metrics.count_request, "unmatched"))
+    # What uvicorn does with the class is to call it.
+    return cast(type[asyncio.Protocol], make)
+
+
+def _command(name: str, *arguments: str) -> int:
+    try:
+        module = import_module(COMMANDS[name])
+    except ModuleNotFoundError as error:
+        print(f"{PROGRAM} {name}: {error.name} is not installed; install unispect[client].", file=sys.stderr)
+        return 2
+    return int(module.main(arguments))
 
 
 def _listen(settings: Settings) -> socket.socket:

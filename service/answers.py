@@ -7,10 +7,11 @@ from typing import Literal
 import orjson
 from pydantic import BaseModel, Field, JsonValue
 
-from engines.bundle import ImageInput, Manifest, Tiling
+from engines.bundle import MODEL, Bundle, ImageInput, Manifest, Tiling
 from engines.scoring import PartClassSource, Verdict
+from service.engine_store import EngineId
 from service.health import Stage
-from service.inspector import Result
+from service.jobs import Result
 from service.problems import Problem
 from service.timing import STAGES
 
@@ -52,24 +53,29 @@ class TimingAnswer(BaseModel):
     total: float = Field(description="From the received body to the result.")
 
 
-class InspectionAnswer(BaseModel):
-    """The result of one inspection."""
+class InspectedAnswer(BaseModel):
+    """What is known of an inspection, then and ever after."""
 
     id: str = Field(description="Identifies this inspection; ids sort by time.")
     part_id: str | None = Field(description="As given with the request.")
     score: float = Field(description="How unlike the good parts the image is; higher is worse.")
     threshold: float = Field(description="The part class's; a higher score fails.")
-    verdict: Verdict
+    verdict: Verdict = Field(description="review leaves it to a person, where the engine has a second threshold.")
     p_value: float = Field(description="Share of good parts that score as high, in (0, 1].")
     part_class: str
     part_class_source: PartClassSource
     unknown_part: bool = Field(description="The image is unlike every part the class was made from.")
     regions: list[RegionAnswer] = Field(description="Where the part is suspicious, worst first; empty when it passes.")
-    heatmap: str | None = Field(description="The PNG asked for, in base64.")
-    heatmap_scale: float | None = Field(description="Of a map: value = pixel / 65535 * heatmap_scale.")
     image: ImageAnswer
     engine: EngineName
     timing_ms: TimingAnswer
+
+
+class InspectionAnswer(InspectedAnswer):
+    """The result of one inspection."""
+
+    heatmap: str | None = Field(description="The PNG asked for, in base64.")
+    heatmap_scale: float | None = Field(description="Of a map: value = pixel / 65535 * heatmap_scale.")
 
 
 def inspection_json(result: Result, id_: str, part_id: str | None, engine: dict[str, str]) -> bytes:
@@ -96,13 +102,30 @@ def inspection_json(result: Result, id_: str, part_id: str | None, engine: dict[
     )
 
 
+class BatchOutcome(BaseModel):
+    """Of one image: either what was found, or why it was refused."""
+
+    inspection: InspectionAnswer | None
+    problem: Problem | None
+    repeated: bool = Field(description="It was inspected before, and this is what was recorded then.")
+
+
+class BatchAnswer(BaseModel):
+    """The outcomes in the order of the images."""
+
+    refused: int = Field(description="Images that have a problem in place of an inspection.")
+    results: list[BatchOutcome]
+
+
 class PartClassAnswer(BaseModel):
     """A part class the engine knows."""
 
     name: str
     threshold: float
     false_reject_rate: float = Field(description="The share of good parts that fails at most, as promised.")
-    held_out: int = Field(description="Good images that the threshold comes from.")
+    review_threshold: float | None = Field(description="A higher score needs a review; null: no part ever does.")
+    review_rate: float | None = Field(description="The share of good parts that does not pass at most, as promised.")
+    held_out: int = Field(description="Good parts that the thresholds come from.")
 
 
 class EngineAnswer(BaseModel):
@@ -134,6 +157,8 @@ class EngineAnswer(BaseModel):
                     name=part.name,
                     threshold=part.threshold,
                     false_reject_rate=part.false_reject_rate,
+                    review_threshold=part.review.threshold if part.review else None,
+                    review_rate=part.review.rate if part.review else None,
                     held_out=len(part.good_scores),
                 )
                 for part in manifest.part_classes
@@ -141,6 +166,46 @@ class EngineAnswer(BaseModel):
             metrics=manifest.metrics,
             created=manifest.created,
         )
+
+
+class StoredEngineAnswer(EngineAnswer):
+    """An engine on this machine's disk."""
+
+    megabytes: float = Field(description="Of the network.")
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> "StoredEngineAnswer":
+        size = bundle.manifest.files[MODEL].size
+        return cls(**EngineAnswer.of(bundle.manifest, None).model_dump(), megabytes=round(size / 1e6, 2))
+
+
+class EnginesAnswer(BaseModel):
+    """The engines on this machine."""
+
+    active: EngineId = Field(description="Serves.")
+    previous: EngineId | None = Field(description="Serves after a rollback.")
+    shadow: EngineId | None
+    activating: EngineId | None = Field(description="About to serve.")
+    stage: str | None = Field(description="How far that is.")
+    engines: list[EngineId]
+
+
+class ActivationAnswer(BaseModel):
+    """An engine was put into service."""
+
+    engine: EngineAnswer
+    previous: EngineId = Field(description="Served until now.")
+
+
+class ShadowAnswer(BaseModel):
+    """The engine that sees the same images in spare time. Counts begin with it and with the service."""
+
+    engine: EngineId | None
+    backend: str | None
+    inspections: int
+    skipped: int = Field(description="Images that it did not see, for there was no time to spare.")
+    disagreements: int = Field(description="Inspections with another verdict.")
+    verdicts: dict[str, int]
 
 
 class HealthAnswer(BaseModel):

@@ -1,64 +1,48 @@
-"""Puts the service together."""
+"""The FastAPI application."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from engines import bundle as bundles
-from service.context import Context
-from service.engine import Engine
-from service.errors import StartError
-from service.inspector import Inspector
-from service.metrics import Metrics
-from service.middleware import BodyLimit, RequestRecords
+from service.assembly import assemble
+from service.middleware import QUIET_PATHS, BodyLimit, RequestRecords
 from service.problems import install_problem_handlers
-from service.routes import engine, health, inspections, page
+from service.routes import (
+    batch,
+    drift,
+    engine,
+    engines,
+    health,
+    history,
+    inspections,
+    kept,
+    live,
+    oip,
+    oip_repository,
+    page,
+    reviews,
+    statistics,
+)
+from service.security.authentication import Authentication
 from service.settings import Settings
-from service.telemetry import Telemetry
+from service.tracing import NO_SPANS
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application for one bundle. The engine is opened when the application starts, in a thread of its own.
+    """The application. What it consists of starts when the application does; the engine opens in a thread of its own.
 
-    Raises:
-        BundleError: the bundle is missing, altered or of another schema.
-        StartError: the data folder cannot be written.
+    Raises what `assemble` raises.
     """
-    bundle = bundles.load(settings.bundle)
-    cache_dir = settings.data_dir / "cache"
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"The data folder {settings.data_dir} cannot be made ({error.strerror}).") from error
-    if not os.access(cache_dir, os.W_OK | os.X_OK):
-        raise StartError(f"The data folder {settings.data_dir} cannot be written; give another with --data-dir.")
-    served = Engine(
-        bundle,
-        backend=settings.backend,
-        meanwhile=None if settings.serve_while_building == "none" else settings.serve_while_building,
-        threads=settings.threads,
-        cache_dir=cache_dir,
-    )
-    inspector = Inspector(
-        served,
-        decode_workers=settings.decode_workers,
-        max_queue=settings.max_queue,
-        max_pixels=settings.max_pixels,
-    )
-    metrics = Metrics(inspector)
-    telemetry = Telemetry(settings.sysfs_root)
-    metrics.registry.register(telemetry)
+    context = assemble(settings)
+    tracing = context.tracing
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        inspector.start()
-        telemetry.start()
+        await context.start()
         yield
-        telemetry.close()
-        await inspector.close()
+        await context.close()
 
     app = FastAPI(
         title="unispect",
@@ -67,17 +51,38 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        # Prometheus is the way here; looking for OpenTelemetry providers costs every request.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=tracing.config(QUIET_PATHS) if tracing else NO_SPANS,
         redirect_slashes=False,
         middleware=[
-            Middleware(RequestRecords, metrics=metrics),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(RequestRecords, metrics=context.metrics),
+            Middleware(Authentication, keyring=context.keyring, quotas=context.quotas),
+            Middleware(
+                BodyLimit,
+                max_bytes=settings.max_body_bytes,
+                max_seconds=settings.body_seconds,
+                larger={engines.UPLOAD_PATH: settings.max_bundle_bytes},
+            ),
         ],
     )
-    app.state.context = Context(bundle, inspector, metrics)
+    app.state.context = context
     install_problem_handlers(app)
-    for routes in (inspections, engine, health, page):
+    # The stream before the history: it would be taken for an id.
+    for routes in (
+        inspections,
+        live,
+        history,
+        kept,
+        reviews,
+        statistics,
+        batch,
+        oip,
+        oip_repository,
+        drift,
+        engine,
+        engines,
+        health,
+        page,
+    ):
         app.include_router(routes.router)
     page.mount_files(app)
     return app

@@ -18,6 +18,7 @@ class Stage(StrEnum):
     COMPILING = "compiling the engine"
     WARMING_UP = "warming up"
     READY = "ready"
+    NO_LEDGER = "waiting for the ledger"
     DRAINING = "draining"
     FAILED = "failed"
     BROKEN = "broken"

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engines import heatmap, images
 from engines.scoring import Inspection
 
@@ -26,10 +29,7 @@ class Heatmap:
 def draw_heatmap(kind: HeatmapKind, data: bytes, inspection: Inspection, max_pixels: int) -> Heatmap | None:
     """The heatmap of an inspected picture; None for `none`.
 
-    An overlay has the picture's upright size, reduced to `engines.heatmap.MAX_OVERLAY_SIDE` where it is larger.
-
-    Raises:
-        ImageError: the picture cannot be decoded at that size.
+    Raises ImageError where an overlay's picture cannot be decoded.
     """
     match kind:
         case HeatmapKind.NONE:
@@ -37,5 +37,16 @@ def draw_heatmap(kind: HeatmapKind, data: bytes, inspection: Inspection, max_pix
         case HeatmapKind.MAP:
             return Heatmap(*heatmap.encode_map(inspection.anomaly_map))
         case HeatmapKind.OVERLAY:
-            original = images.decode_original(data, heatmap.MAX_OVERLAY_SIDE, max_pixels)
-            return Heatmap(heatmap.encode_png(heatmap.overlay(original, inspection.anomaly_map, inspection.threshold)))
+            return draw_overlay(data, inspection.anomaly_map, inspection.threshold, max_pixels)
+
+
+def draw_overlay(data: bytes, anomaly_map: NDArray[np.float32], threshold: float, max_pixels: int) -> Heatmap:
+    """The colours of a map float32 [h, w] on its picture.
+
+    It has the picture's upright size, reduced to `engines.heatmap.MAX_OVERLAY_SIDE` where it is larger.
+
+    Raises:
+        ImageError: the picture cannot be decoded at that size.
+    """
+    original = images.decode_original(data, heatmap.MAX_OVERLAY_SIDE, max_pixels)
+    return Heatmap(heatmap.encode_png(heatmap.overlay(original, anomaly_map, threshold)))

@@ -1,14 +1,18 @@
 """Errors as RFC 9457 problem documents; the one place where an error gets its HTTP status."""
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Scope
 
 from engines import errors as engine
@@ -16,6 +20,7 @@ from service import errors as own
 from service.exchange import exchange_of
 
 MEDIA_TYPE = "application/problem+json"
+_OPEN_INFERENCE = re.compile(r"/v2(/|$)")
 
 
 class Problem(BaseModel):
@@ -41,6 +46,9 @@ class Kind:
 INTERNAL = Kind("internal-error", 500, "Internal error")
 NOT_READY = Kind("not-ready", 503, "Not ready", 1)
 NOT_LIVE = Kind("not-live", 503, "Restart due")
+MALFORMED = Kind("bad-request", 400, "Not HTTP")
+HEADERS_TOO_LARGE = Kind("headers-too-large", 431, "Headers too large")
+HEADERS_TOO_SLOW = Kind("headers-too-slow", 408, "Headers too slow")
 INVALID_REQUEST = Kind("invalid-request", 422, "Invalid request")
 KINDS: Mapping[type[engine.UnispectError], Kind] = {
     engine.UnsupportedImage: Kind("unsupported-image", 415, "Not an image"),
@@ -50,9 +58,29 @@ KINDS: Mapping[type[engine.UnispectError], Kind] = {
     engine.BackendError: Kind("engine-failed", 503, "Engine failed", 10),
     own.NotReady: NOT_READY,
     own.QueueFull: Kind("queue-full", 503, "Queue full", 1),
+    own.DeadlinePassed: Kind("deadline-passed", 504, "Deadline passed"),
+    own.InvalidHeader: INVALID_REQUEST,
+    own.InvalidArchive: Kind("invalid-archive", 422, "Invalid archive"),
+    engine.BundleError: Kind("invalid-bundle", 422, "Invalid bundle"),
+    own.UnknownEngine: Kind("unknown-engine", 404, "Unknown engine"),
+    own.EngineExists: Kind("engine-exists", 409, "Engine exists"),
+    own.ActivationFailed: Kind("activation-failed", 409, "Activation failed"),
+    own.StoreFull: Kind("store-full", 507, "Store full"),
+    own.ActivationRunning: Kind("activation-running", 409, "Activation running", 10),
+    own.QuotaExceeded: Kind("quota-exceeded", 429, "Quota exceeded", 1),
+    own.TooManyAttempts: Kind("too-many-attempts", 429, "Too many attempts", 1),
+    own.Unauthenticated: Kind("unauthenticated", 401, "Key needed"),
+    own.Forbidden: Kind("forbidden", 403, "Not allowed"),
+    own.BodyTooSlow: Kind("body-too-slow", 408, "Body too slow"),
+    own.LedgerFailed: Kind("ledger-failed", 503, "Ledger failed", 2),
+    own.UnknownInspection: Kind("unknown-inspection", 404, "Unknown inspection"),
+    own.PictureNotKept: Kind("picture-not-kept", 404, "Picture not kept"),
+    own.TooManyReaders: Kind("too-many-readers", 503, "Too many readers", 10),
     own.BodyTooLarge: Kind("body-too-large", 413, "Body too large"),
     own.WrongContentType: Kind("wrong-content-type", 415, "Wrong Content-Type"),
     own.InvalidForm: Kind("invalid-form", 422, "Invalid form"),
+    own.InvalidInferRequest: Kind("invalid-infer-request", 400, "Invalid inference request"),
+    own.UnknownModel: Kind("unknown-model", 404, "Unknown model"),
 }
 
 
@@ -67,20 +95,18 @@ def problem_response(
 ) -> Response:
     """The answer for a problem of a request; notes its outcome for the log and the metrics.
 
+    The Open Inference Protocol has a form of its own for errors.
+
     Args:
         members: that `model` has beyond those of every problem.
     """
     exchange = exchange_of(scope)
     exchange.outcome, exchange.detail = kind.slug, detail
-    problem = model(
-        type=f"urn:unispect:problem:{kind.slug}",
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=exchange.request_id,
-        **members,
-    )
-    response = Response(problem.model_dump_json(), kind.status, headers, MEDIA_TYPE)
+    if _OPEN_INFERENCE.match(scope.get("path", "")):
+        response = Response(orjson.dumps({"error": detail}), kind.status, headers, "application/json")
+    else:
+        problem = _problem(scope, kind, detail, model, **members)
+        response = Response(problem.model_dump_json(), kind.status, headers, MEDIA_TYPE)
     if kind.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(kind.retry_after_seconds)
     return response
@@ -88,8 +114,12 @@ def problem_response(
 
 def error_response(scope: Scope, error: engine.UnispectError) -> Response:
     """The answer for an error of the runtime or of the service."""
-    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), INTERNAL)
-    return problem_response(scope, kind, str(error))
+    return problem_response(scope, _kind_of(error), str(error))
+
+
+def problem_of(scope: Scope, error: engine.UnispectError) -> Problem:
+    """The problem document for an error of one part of a request, as one image of several."""
+    return _problem(scope, _kind_of(error), str(error))
 
 
 def internal_error_response(scope: Scope) -> Response:
@@ -113,9 +143,42 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        # FastAPI says 400 to whatever happens while it reads a JSON body.
+        if isinstance(error.__cause__, engine.UnispectError):
+            return error_response(request.scope, error.__cause__)
+        if error.headers and "Allow" in error.headers:
+            # The router names the methods of one route; others may have the same path.
+            error.headers = {**error.headers, "Allow": ", ".join(_methods(request))}
         phrase = HTTPStatus(error.status_code).phrase
         kind = Kind(phrase.lower().replace(" ", "-"), error.status_code, phrase)
         return problem_response(request.scope, kind, _http_sentence(request, error), error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those that the request's path has."""
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
+def _kind_of(error: engine.UnispectError) -> Kind:
+    kind = next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), INTERNAL)
+    if isinstance(error, own.ComeAgain):
+        return replace(kind, retry_after_seconds=max(1, math.ceil(error.wait_seconds)))
+    return kind
+
+
+def _problem(scope: Scope, kind: Kind, detail: str, model: type[Problem] = Problem, **members: object) -> Problem:
+    return model(
+        type=f"urn:unispect:problem:{kind.slug}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=exchange_of(scope).request_id,
+        **members,
+    )
 
 
 def _invalid_sentence(error: RequestValidationError) -> str:

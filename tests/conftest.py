@@ -1,6 +1,7 @@
 """Real parts, a real run and real bundles, built once a session by the project itself, small enough for seconds."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from build_engines.commands.quantize import quantize_run
 from build_engines.commands.train import train_run
 from build_engines.data.synthetic import generate
+from engines import signatures
 
 IMAGE_SIZE = 128
 EPOCHS = 20
@@ -41,6 +43,22 @@ def run_folder(parts_folder: Path, tmp_path_factory: pytest.TempPathFactory, con
 def bundle_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory, console: Console) -> Path:
     """An INT8 bundle of the run."""
     return quantize_small(run_folder, tmp_path_factory.mktemp("bundles") / "parts", "int8", console)
+
+
+@pytest.fixture
+def signing_key(tmp_path: Path) -> Path:
+    """A private key that signs bundles; the public one is beside it, with `.pub` added."""
+    path = tmp_path / "key"
+    signatures.generate(path)
+    return path
+
+
+@pytest.fixture
+def signed_bundle(bundle_folder: Path, tmp_path: Path, signing_key: Path) -> Path:
+    """The INT8 bundle, copied and signed."""
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "signed"))
+    signatures.sign(copy, signing_key)
+    return copy
 
 
 @pytest.fixture(scope="session")

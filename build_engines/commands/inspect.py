@@ -25,10 +25,11 @@ def show_bundle(folder: Path, console: Console) -> None:
         f"{_size(manifest)}, teacher {manifest.teacher.architecture} "
         f"({manifest.teacher.weights}), {size / 1e6:.1f} MB, made {manifest.created:%Y-%m-%d %H:%M} UTC"
     )
-    table = Table("Part class", "Training", "Held out", "Threshold", "False-reject rate")
+    table = Table("Part class", "Training", "Good scores", "Threshold", "False-reject rate", "Review above")
     for part in manifest.part_classes:
-        counts = (str(manifest.data.train[part.name]), str(manifest.data.held_out[part.name]))
-        table.add_row(part.name, *counts, f"{part.threshold:.4g}", f"{part.false_reject_rate:.2%}")
+        counts = (str(manifest.data.train[part.name]), str(len(part.good_scores)))
+        review = f"{part.review.threshold:.4g} ({part.review.rate:.2%})" if part.review else "–"
+        table.add_row(part.name, *counts, f"{part.threshold:.4g}", f"{part.false_reject_rate:.2%}", review)
     console.print(table)
     if manifest.quantization:
         used = manifest.quantization

@@ -9,7 +9,7 @@ from rich.table import Table
 from build_engines.benchmark import benchmark
 from build_engines.commands.compile import open_detector
 from build_engines.errors import DataError
-from build_engines.evaluation import evaluate
+from build_engines.evaluation import REVIEWS, evaluate
 from build_engines.report import write_page
 from engines import bundle as bundles
 from engines.files import write_atomic
@@ -38,6 +38,8 @@ def evaluate_bundle(
         "miss": "Miss",
         "recognition": "Recognised",
     }
+    if any(part.review for part in detector.bundle.manifest.part_classes):
+        columns |= dict(zip(REVIEWS, ("Review, good", "Review, defective"), strict=True))
     table = Table("Part class", *columns.values())
     for name, found in evaluation.classes.items():
         table.add_row(name, *(_number(getattr(found, column)) for column in columns))

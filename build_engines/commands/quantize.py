@@ -6,7 +6,7 @@ from typing import get_args
 from rich.console import Console
 
 from build_engines.commands.inspect import show_bundle
-from build_engines.commands.options import ArgumentError, choose
+from build_engines.commands.options import ArgumentError, check_bundle_folder, check_name, choose
 from build_engines.finished_run import FinishedRun
 from build_engines.packaging import package
 from build_engines.quantization import defaults
@@ -14,8 +14,7 @@ from build_engines.quantization.calibration_images import SOURCES, is_source
 from build_engines.quantization.calibrators import CALIBRATORS
 from build_engines.quantization.integers import BITS
 from build_engines.quantization.settings import MODES, QuantizeSettings
-from engines import bundle as bundles
-from engines.bundle import MANIFEST, Precision
+from engines.bundle import Precision
 from engines.conformal import DEFAULT_FALSE_REJECT_RATE, images_needed
 
 QAT_EPOCHS = 3
@@ -37,6 +36,7 @@ def quantize_run(
     weight_bits: int = 8,
     activation_bits: int = 8,
     false_reject: float | None = None,
+    review_rate: float | None = None,
     name: str | None = None,
     version: str = "1",
 ) -> None:
@@ -47,6 +47,7 @@ def quantize_run(
         epochs: of fine-tuning; None means 3 in mode qat and none in mode ptq, where it is QAT's control.
         images: None means 128, or all where there are fewer.
         false_reject: None means 1 %, or the smallest attainable.
+        review_rate: None means a verdict of two states.
         name: None means the folder's.
     """
     choose("precision", precision, get_args(Precision))
@@ -59,10 +60,8 @@ def quantize_run(
     finished = FinishedRun(source) if isinstance(source, Path) else source
     named = name or out.resolve().name
     for option, value in (("name", named), ("version", version)):
-        if not bundles.is_name(value):
-            raise ArgumentError(f"--{option} {value!r} may hold letters, digits, '.', '_' and '-' alone.")
-    if out.exists() and not (out / MANIFEST).is_file() and any(out.iterdir()):
-        raise ArgumentError(f"{out} exists and is no bundle; give a new folder as --out.")
+        check_name(option, value)
+    check_bundle_folder(out)
     settings = QuantizeSettings(
         precision=precision,  # type: ignore[arg-type]
         mode=mode,
@@ -75,6 +74,7 @@ def quantize_run(
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         false_reject_rate=false_reject,
+        review_rate=review_rate,
     )
     bundle = package(finished, settings, out, named, version)
     show_bundle(bundle.folder, console)

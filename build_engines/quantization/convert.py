@@ -10,6 +10,8 @@ from build_engines.quantization import blocks, sensitivity
 from build_engines.quantization.settings import QuantizeSettings
 from engines.bundle import Quantization
 
+_THRESHOLDS = ("false_reject_rate", "review_rate")
+
 
 def quantize(source: FinishedRun, settings: QuantizeSettings) -> tuple[ModelProto, Quantization]:
     """The INT8 graph and how it was made.
@@ -47,7 +49,7 @@ def _fine_tuned(
     source: FinishedRun, calibration: Calibration, settings: QuantizeSettings, kept: list[str]
 ) -> IntegerGraph:
     rounding = calibration.rounding(settings, kept)
-    asked = {name: value for name, value in asdict(settings).items() if name != "false_reject_rate"}
+    asked = {name: value for name, value in asdict(settings).items() if name not in _THRESHOLDS}
     model = source.fine_tuned(calibration.model, settings.fine_tuning_epochs, {**asked, "kept": kept}, rounding)
     return calibration.integers(model, rounding)
 

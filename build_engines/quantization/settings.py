@@ -23,6 +23,7 @@ class QuantizeSettings:
         keep_fp16: blocks that stay in floating point: names joined by commas, or `auto:N` for the N most harmful.
         weight_bits, activation_bits: of `BITS`; below 8 they are simulated.
         false_reject_rate: target in (0, 1); None for 1 %, or the smallest attainable where that is more.
+        review_rate: target in (0, 1) of the second threshold of a three-state verdict; None for two states.
     """
 
     precision: Precision
@@ -36,6 +37,7 @@ class QuantizeSettings:
     weight_bits: int = 8
     activation_bits: int = 8
     false_reject_rate: float | None = None
+    review_rate: float | None = None
 
     @property
     def control_epochs(self) -> int:

@@ -47,6 +47,8 @@ class Backend(ABC):
     """A network ready to run. Not thread-safe: one thread uses it at a time."""
 
     name: str
+    # A batch is no faster on a CPU than its images one after the other.
+    largest_batch = 1
 
     @abstractmethod
     def run(self, batch: NDArray[np.uint8]) -> RawResult:

@@ -97,6 +97,7 @@ class TensorRtBackend(Backend):
         options: TensorRtOptions | None = None,
     ) -> None:
         self.name = library.name
+        self.largest_batch = largest
         self._network, self._library, self._device = network, library, device
         self._failure: str | None = None
         chosen = options or TensorRtOptions()

@@ -11,4 +11,4 @@ router = APIRouter()
 @router.get("/v1/engine", summary="The engine that is served", tags=["inspection"])
 async def engine(request: Request) -> EngineAnswer:
     context = context_of(request)
-    return EngineAnswer.of(context.bundle.manifest, context.inspector.engine.backend_name)
+    return EngineAnswer.of(context.inspector.bundle.manifest, context.inspector.backend_name)

@@ -17,13 +17,13 @@ _NOT_STORED = {"Cache-Control": "no-store"}
 
 @router.get("/livez", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="503 when a restart is due")
 async def live(request: Request) -> Response:
-    return _answer(request, NOT_LIVE, context_of(request).inspector.health.live)
+    return _answer(request, NOT_LIVE, context_of(request).health.live)
 
 
 @router.get("/readyz", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="200 when images may come")
 @router.get("/healthz", responses={503: _UNAVAILABLE}, response_model=HealthAnswer, summary="The same as /readyz")
 async def ready(request: Request) -> Response:
-    return _answer(request, NOT_READY, context_of(request).inspector.health.ready)
+    return _answer(request, NOT_READY, context_of(request).health.ready)
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
@@ -33,8 +33,8 @@ def metrics(request: Request) -> Response:
 
 
 def _answer(request: Request, kind: Kind, good: bool) -> Response:
-    inspector = context_of(request).inspector
-    health, elapsed = inspector.health, round(inspector.engine.elapsed, 1)
+    context = context_of(request)
+    health, elapsed = context.health, round(context.inspector.elapsed, 1)
     if good:
         answer = HealthAnswer(status="ok", stage=health.stage, reason=health.reason, elapsed_seconds=elapsed)
         return Response(answer.model_dump_json(), 200, _NOT_STORED, "application/json")

@@ -1,18 +1,26 @@
 // The page for people: sends one image, shows the verdict and where it comes from.
 
+import { call } from "/web/key.js";
+
 const $ = (id) => document.getElementById(id);
 const canvas = $("canvas");
 const shown = { original: null, overlay: null, regions: [], width: 0, height: 0 };
 let newest = 0;
+let engine = null;
 
 const number = (value, digits = 4) => Number(value).toPrecision(digits);
 
 async function describeEngine() {
   try {
-    const engine = await (await fetch("/v1/engine")).json();
+    const response = await call("/v1/engine");
+    if (!response.ok) throw new Error(response.statusText);
+    engine = await response.json();
     $("engine").textContent =
       `${engine.name} ${engine.version} · ${engine.method} · ${engine.precision} · ${engine.backend ?? "starting"}`;
-    $("part-class").append(...engine.part_classes.map((part) => new Option(part.name, part.name)));
+    const chosen = $("part-class").value;
+    $("part-class").replaceChildren(
+      new Option("recognise", ""), ...engine.part_classes.map((part) => new Option(part.name, part.name)));
+    $("part-class").value = engine.part_classes.some((part) => part.name === chosen) ? chosen : "";
   } catch {
     $("engine").textContent = "The service does not answer.";
   }
@@ -25,7 +33,7 @@ async function inspect(file) {
   $("busy").hidden = false;
   $("problem").hidden = true;
   try {
-    const response = await fetch(`/v1/inspections?${query}`, {
+    const response = await call(`/v1/inspections?${query}`, {
       method: "POST",
       headers: { "Content-Type": "application/octet-stream", Accept: "application/json" },
       body: file,
@@ -36,6 +44,10 @@ async function inspect(file) {
     const overlay = await decode(new Blob([fromBase64(answer.heatmap)], { type: "image/png" }));
     // A browser shows no TIFF: then the overlay alone is the picture.
     const original = await decode(file).catch(() => overlay);
+    // The line may have changed its engine since the page asked.
+    if (!engine || engine.name !== answer.engine.name || engine.version !== answer.engine.version) {
+      await describeEngine();
+    }
     if (turn !== newest) return;
     Object.assign(shown, { original, overlay, regions: answer.regions, ...answer.image });
     showResult(answer);
@@ -76,22 +88,31 @@ function draw() {
   }
 }
 
+const VERDICTS = {
+  pass: ["✓ PASS", "passed"], review: ["? REVIEW", "left to a person"], fail: ["✕ FAIL", "failed"],
+};
+
 function showResult(answer) {
-  const passed = answer.verdict === "pass";
+  const [sign, outcome] = VERDICTS[answer.verdict];
   $("hint").hidden = $("invitation").hidden = true;
   $("answer").hidden = $("view").hidden = canvas.hidden = false;
   $("drop").classList.add("filled");
   $("verdict").className = `verdict ${answer.verdict}`;
-  $("verdict").textContent = passed ? "✓ PASS" : "✕ FAIL";
-  canvas.setAttribute("aria-label", `The inspected image, ${passed ? "passed" : "failed"}, ` +
+  $("verdict").textContent = sign;
+  canvas.setAttribute("aria-label", `The inspected image, ${outcome}, ` +
     `with ${answer.regions.length} suspicious region${answer.regions.length === 1 ? "" : "s"}`);
   $("unknown").hidden = !answer.unknown_part;
   const share = answer.threshold > 0 ? answer.score / (2 * answer.threshold) : 1;
   $("score-bar").className = `score-bar ${answer.verdict}`;
   $("score-bar").style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
+  const part = engine?.part_classes.find(({ name }) => name === answer.part_class);
+  const review = part?.review_threshold ?? null;
+  $("review-mark").hidden = review === null || answer.threshold <= 0;
+  $("review-mark").style.left = `${Math.max(0, 50 * (review ?? 0) / answer.threshold)}%`;
   showFacts($("facts"), {
     Score: number(answer.score),
     Threshold: number(answer.threshold),
+    ...(review === null ? {} : { "Review above": number(review) }),
     "p-value": number(answer.p_value, 3),
     "Part class": `${answer.part_class} (${answer.part_class_source})`,
     Image: `${answer.image.width} × ${answer.image.height}`,

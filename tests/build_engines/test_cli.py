@@ -42,7 +42,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> object:
 def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    made = ("synth", "train", "quantize", "sensitivity", "export", "pretrain-teacher")
+    made = ("synth", "train", "quantize", "rethreshold", "collect", "sensitivity", "export", "pretrain-teacher")
     assert all(command in out for command in (*made, "evaluate", "benchmark", "info", "lint"))
 
 
@@ -96,6 +96,9 @@ def test_wrong_training_options(
         (["--images", "1000"], "asks for 1000 training images and the run has 48"),
         (["--false-reject", "0.01"], "needs at least 99 held-out good images per class, and there are 6"),
         (["--false-reject", "2"], "not between 0 and 1"),
+        (["--review-rate", "0.1"], "needs at least 9 held-out good images per class, and there are 6"),
+        (["--review-rate", "0.15"], "adds nothing to a false-reject rate of 0.142857"),
+        (["--review-rate", "0.2", "--false-reject", "0.3"], "ask for 0.4286 or more"),
         (["--name", "../x"], "--name '../x'"),
         (["--version", "a b"], "--version 'a b'"),
     ],
@@ -161,6 +164,21 @@ def test_evaluation_table_file_and_page(
     page = (tmp_path / "figures.html").read_text()
     assert page.count("data:image/jpeg;base64,") > 0
     assert "http" not in page.replace("https://www.w3.org", "")
+
+
+def test_evaluation_counts_reviews_apart(
+    capsys: pytest.CaptureFixture[str], bundle_folder: Path, parts_folder: Path, tmp_path: Path
+) -> None:
+    two, three, engine = tmp_path / "two.json", tmp_path / "three.json", tmp_path / "engine"
+    assert call(capsys, "rethreshold", bundle_folder, "--review-rate", 0.6, "--out", engine)[0] == 0
+    for bundle, figures in ((bundle_folder, two), (engine, three)):
+        assert call(capsys, "evaluate", bundle, "--data", parts_folder, "--json", figures)[0] == 0
+    before, after = (json.loads(figures.read_text())["mean"] for figures in (two, three))
+    assert before["review_good"] == before["review_defective"] == 0
+    assert after["review_good"] > 0
+    assert after["false_reject"] == before["false_reject"]
+    assert after["miss"] == pytest.approx(before["miss"] - after["review_defective"])
+    assert ["For review" in path.with_suffix(".html").read_text() for path in (two, three)] == [False, True]
 
 
 def test_evaluation_of_other_parts_is_refused(refused: object, bundle_folder: Path, tmp_path: Path) -> None:

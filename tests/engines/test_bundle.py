@@ -91,6 +91,28 @@ def test_bundle_from_before_a_field_came_is_whole(copy: Path) -> None:
     assert bundles.load(copy).manifest.tiling is None
 
 
+def test_a_bundle_of_two_states_is_written_as_before_there_were_three(bundle_folder: Path) -> None:
+    manifest = bundles.load(bundle_folder).manifest
+    assert all(
+        "review" not in part for part in json.loads((bundle_folder / bundles.MANIFEST).read_text())["part_classes"]
+    )
+    assert all(part.pass_limit == part.threshold for part in manifest.part_classes)
+
+
+@pytest.mark.parametrize(("share", "holds"), [(0.5, True), (1.0, True), (1.01, False)])
+def test_the_second_threshold_is_at_most_the_first(copy: Path, share: float, holds: bool) -> None:
+    manifest = bundles.load(copy).manifest
+    first, *rest = manifest.part_classes
+    review = bundles.Review(rate=0.4, threshold=share * first.threshold)
+    parts = [first.model_copy(update={"review": review}), *rest]
+    bundles.save_manifest(copy, manifest.model_copy(update={"part_classes": parts}))
+    if holds:
+        assert bundles.load(copy).manifest.part_classes[0].pass_limit == share * first.threshold
+    else:
+        with pytest.raises(BundleError, match=f"sends parts of class {first.name} to review that fail"):
+            bundles.load(copy)
+
+
 @pytest.mark.parametrize("tiling", [{"height": 64, "width": 128}, {"height": 256, "width": 200, "overlap": 7}])
 def test_tiles_that_do_not_fit_are_refused(copy: Path, tiling: dict[str, int]) -> None:
     manifest = bundles.load(copy).manifest.model_copy(update={"tiling": bundles.Tiling(**{"overlap": 0, **tiling})})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.bundle import PartClass
+from engines.bundle import PartClass, Review
 from engines.errors import UnknownPartClass
 from engines.scoring import Inspection, Judge, find_regions
 
@@ -47,6 +47,34 @@ def test_a_part_fails_exactly_when_it_has_regions() -> None:
         assert (inspection.verdict == "fail") == (inspection.score > inspection.threshold)
         verdicts.add(inspection.verdict)
     assert verdicts == {"pass", "fail"}
+
+
+def test_a_third_state_lies_between_the_two_thresholds() -> None:
+    judge = Judge([part_class("gear", [0.0, 0.0]).model_copy(update={"review": Review(rate=0.2, threshold=0.75)})])
+    rng = np.random.default_rng(2)
+    verdicts = set()
+    for _ in range(300):
+        anomaly_map = random_map(rng)
+        score = float(anomaly_map.max())
+        found = judge.judge(anomaly_map, score, GEAR, (SIDE, SIDE))
+        assert found.verdict == ("fail" if score > 1.0 else "review" if score > 0.75 else "pass")
+        assert bool(found.regions) == (found.verdict != "pass")
+        assert all(region.peak > (1.0 if found.verdict == "fail" else 0.75) for region in found.regions)
+        # What fails and where is as it was without a review.
+        plain = judged(anomaly_map)
+        assert (plain.verdict == "fail") == (found.verdict == "fail")
+        assert found.verdict != "fail" or found.regions == plain.regions
+        verdicts.add(found.verdict)
+    assert verdicts == {"pass", "review", "fail"}
+
+
+def test_a_part_for_review_shows_where_although_the_review_begins_below_the_edge_of_regions() -> None:
+    review = Review(rate=0.2, threshold=0.3)
+    judge = Judge([part_class("gear", [0.0, 0.0], pixel_threshold=0.9).model_copy(update={"review": review})])
+    anomaly_map = np.zeros((SIDE, SIDE), np.float32)
+    anomaly_map[10:20, 30:34] = 0.6
+    found = judge.judge(anomaly_map, 0.6, GEAR, (SIDE, SIDE))
+    assert (found.verdict, [region.area for region in found.regions]) == ("review", [40])
 
 
 @pytest.mark.parametrize(("embedding", "name"), [([4.9, 3.0], "gear"), ([5.1, -3.0], "cap")])

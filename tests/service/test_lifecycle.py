@@ -19,10 +19,10 @@ from engines import bundle as bundles
 from engines.backends import Backend, RawResult
 from engines.errors import BackendError
 from service.app import create_app
-from service.engine import Engine
 from service.health import Stage
 from service.inspector import Inspector
 from service.settings import Settings
+from service.worker import EngineOptions
 from tests.service.conftest import RAW
 from tests.service.running import RunningServer, running_server
 
@@ -126,7 +126,7 @@ def test_draining_is_not_ready_and_still_serves(bundle_folder: Path, tmp_path: P
             assert not inspector.health.ready
             assert inspector.health.live
             assert (await inspector.inspect(picture, None)).inspection.score > 0
-            assert inspector.depth == 0
+            assert inspector.admission.depth == 0
 
     asyncio.run(scenario())
 
@@ -146,7 +146,7 @@ def test_a_broken_engine_is_no_longer_live(bundle_folder: Path, tmp_path: Path, 
         inspector = app.state.context.inspector
         async with app.router.lifespan_context(app), client_of(app) as client:
             await until_ready(inspector)
-            inspector.engine.detector.backend = BreakingBackend()
+            inspector.lineup.serving.engine.detector.backend = BreakingBackend()
             failed = await client.post(URL, content=picture, headers=RAW)
             assert failed.status_code == 503
             assert failed.json()["type"] == "urn:unispect:problem:engine-failed"
@@ -156,7 +156,7 @@ def test_a_broken_engine_is_no_longer_live(bundle_folder: Path, tmp_path: Path, 
                 assert response.json()["detail"] == "The device is lost; restart the service."
             refused = await client.post(URL, content=picture, headers=RAW)
             assert refused.json()["type"] == "urn:unispect:problem:not-ready"
-            assert inspector.depth == 0
+            assert inspector.admission.depth == 0
 
     asyncio.run(scenario())
 
@@ -171,9 +171,9 @@ def test_a_backend_is_closed_where_it_was_opened_unless_it_broke(
     async def scenario() -> None:
         async with running_inspector(bundle_folder, tmp_path) as inspector:
             if breaks:
-                inspector.engine.detector.backend = BreakingBackend()
+                inspector.lineup.serving.engine.detector.backend = BreakingBackend()
                 with pytest.raises(BackendError):
-                    await inspector.inspect(inspector.engine.bundle.golden_path.read_bytes(), None)
+                    await inspector.inspect(inspector.bundle.golden_path.read_bytes(), None)
             assert not closed_by
 
     asyncio.run(scenario())
@@ -187,7 +187,7 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
         app = create_app(Settings(bundle=bundle_folder, data_dir=tmp_path))
         async with app.router.lifespan_context(app), client_of(app) as client:
             await until_ready(app.state.context.inspector)
-            detector = app.state.context.inspector.engine.detector
+            detector = app.state.context.inspector.lineup.serving.engine.detector
             backend, detector.backend = detector.backend, None
             response = await client.post(URL, content=picture, headers=RAW)
             detector.backend = backend
@@ -203,8 +203,15 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
 
 @asynccontextmanager
 async def running_inspector(bundle_folder: Path, folder: Path) -> AsyncIterator[Inspector]:
-    engine = Engine(bundles.load(bundle_folder), backend="auto", meanwhile=None, threads=1, cache_dir=folder)
-    inspector = Inspector(engine, decode_workers=2, max_queue=8, max_pixels=50_000_000)
+    inspector = Inspector(
+        bundles.load(bundle_folder),
+        EngineOptions("auto", threads=1, cache_dir=folder),
+        meanwhile=None,
+        decode_workers=2,
+        max_queue=8,
+        deadline_seconds=10,
+        max_pixels=50_000_000,
+    )
     inspector.start()
     await until_ready(inspector)
     yield inspector

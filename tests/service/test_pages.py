@@ -33,10 +33,14 @@ def test_the_links_of_the_page_lead_somewhere(server: RunningServer) -> None:
 
 def test_the_api_is_documented_with_its_bodies_and_problems(server: RunningServer) -> None:
     document = server.client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/v1/inspections", "/v1/engine", "/livez", "/readyz", "/healthz", "/metrics"}
+    history = {f"/v1/inspections{part}" for part in ("", ".csv", "/stream", "/{id}", "/{id}/image", "/{id}/review")}
+    health = {"/v1/engine", "/livez", "/readyz", "/healthz", "/metrics"}
+    assert history | health <= set(document["paths"])
+    assert all(operation["summary"] for path in document["paths"].values() for operation in path.values())
     operation = document["paths"]["/v1/inspections"]["post"]
     assert set(operation["requestBody"]["content"]) == {"image/*", "application/octet-stream", "multipart/form-data"}
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"part_class", "part_id", "heatmap"}
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert names == {"part_class", "part_id", "station", "heatmap"}
     assert set(operation["responses"]["200"]["content"]) == {"application/json", "image/png"}
     for status in ("413", "415", "422", "503"):
         assert set(operation["responses"][status]["content"]) == {"application/problem+json"}

@@ -67,7 +67,7 @@ def test_a_broken_engine_is_ended(bundle_folder: Path, tmp_path: Path, capsys: p
 def serving(bundle: Path, folder: Path, health: Health) -> Iterator[int]:
     """The application behind a real port, in a stage that it cannot be put into from outside."""
     app = create_app(Settings(bundle=bundle, data_dir=folder / "data"))
-    app.state.context.inspector.engine.health = health
+    app.state.context.inspector.lineup.serving.health = health
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_config=None))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

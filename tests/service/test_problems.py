@@ -31,13 +31,14 @@ def check(response: httpx.Response, status: int, kind: str) -> dict:
 
 
 def test_an_unknown_path(server: RunningServer) -> None:
-    assert "/v2/nothing" in check(server.client.get("/v2/nothing"), 404, "not-found")["detail"]
+    assert "/v1/nothing" in check(server.client.get("/v1/nothing"), 404, "not-found")["detail"]
 
 
 def test_a_wrong_method(server: RunningServer) -> None:
-    response = server.client.get(URL)
-    assert "POST" in check(response, 405, "method-not-allowed")["detail"]
-    assert response.headers["allow"] == "POST"
+    for path, allowed in (URL, "GET, POST"), ("/v1/engine", "GET"), (f"{URL}/0/review", "POST"):
+        response = server.client.delete(path)
+        assert allowed in check(response, 405, "method-not-allowed")["detail"]
+        assert response.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "text/plain", "application/json"])

@@ -80,6 +80,25 @@ def test_a_data_folder_that_cannot_be_made_is_named(bundle_folder: Path, tmp_pat
     assert_refused(start("--bundle", str(bundle_folder), "--data-dir", str(tmp_path / "file" / "data")), "data")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104
+def test_without_a_key_a_service_that_others_can_reach_is_refused(
+    bundle_folder: Path, tmp_path: Path, host: str
+) -> None:
+    flags = ["--bundle", str(bundle_folder), "--data-dir", str(tmp_path), "--host", host]
+    assert_refused(start(*flags), host, "keys create")
+
+
+def test_a_broken_file_of_keys_is_named(bundle_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_text("{")
+    (tmp_path / "keys.json").chmod(0o600)
+    assert_refused(start("--bundle", str(bundle_folder), "--data-dir", str(tmp_path)), "keys.json")
+
+
+def test_a_wrong_certificate_is_named(bundle_folder: Path, tmp_path: Path) -> None:
+    flags = ["--bundle", str(bundle_folder), "--data-dir", str(tmp_path), "--tls-certificate", str(tmp_path / "no.pem")]
+    assert_refused(start(*flags), "no.pem")
+
+
 def test_the_help_lists_every_setting() -> None:
     result = start("--help")
     assert result.returncode == 0

@@ -1,0 +1,1 @@
+"""What was inspected, in a database: every inspection is committed before its answer leaves."""

@@ -1,0 +1,1 @@
+"""Who may do what, how often, and how slowly: keys, roles, quotas, TLS, and the limits of a connection."""
