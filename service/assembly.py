@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engines import signatures
 from engines.bundle import Bundle
+from service.afterwards import Afterwards
 from service.context import Context
 from service.drift_monitor import DriftMonitor
 from service.engine_control import EngineControl
@@ -81,6 +82,7 @@ def assemble(settings: Settings) -> Context:
         engines=EngineControl(store, state, inspector, shadow, metrics),
         shadow=shadow,
         metrics=metrics,
+        afterwards=Afterwards(),
         ledger=ledger,
         recorder=recorder,
         history=History(ledger.engine),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from service.afterwards import Afterwards
 from service.drift_monitor import DriftMonitor
 from service.engine_control import EngineControl
 from service.health import Health, Stage
@@ -33,6 +34,7 @@ class Context:
     engines: EngineControl
     shadow: Shadow
     metrics: Metrics
+    afterwards: Afterwards
     ledger: Ledger
     recorder: Recorder
     history: History
@@ -63,6 +65,7 @@ class Context:
 
     async def close(self) -> None:
         """Stop them; the ledger after all that writes to it."""
+        self.afterwards.flush()
         self.live.close()
         self.telemetry.close()
         await asyncio.gather(self.inspector.close(), self.shadow.close())

@@ -31,7 +31,9 @@ class DriftAnswer(BaseModel):
 
 @router.get("/v1/drift", summary="Whether production is still as in training", tags=["operation"])
 async def drift(request: Request) -> DriftAnswer:
-    monitor = context_of(request).drift
+    context = context_of(request)
+    context.afterwards.flush()
+    monitor = context.drift
     return DriftAnswer(
         alarm=ALARM,
         part_classes=[

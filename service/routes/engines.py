@@ -92,6 +92,7 @@ async def delete(request: Request, name: str, version: str) -> None:
 
 @router.get("/v1/shadow", summary="The engine that sees the same images, and how often it disagrees")
 async def shadow(request: Request) -> ShadowAnswer:
+    context_of(request).afterwards.flush()
     return _shadow(context_of(request))
 
 

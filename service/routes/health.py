@@ -1,6 +1,7 @@
 """Liveness, readiness and metrics, for machines that ask every few seconds."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from prometheus_client.exposition import choose_encoder
 
 from service.answers import HealthAnswer, HealthProblem
@@ -27,9 +28,12 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
+    context = context_of(request)
+    context.afterwards.flush()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(context_of(request).metrics.registry), headers={"Content-Type": content_type})
+    body = await run_in_threadpool(encode, context.metrics.registry)
+    return Response(body, headers={"Content-Type": content_type})
 
 
 def _answer(request: Request, kind: Kind, good: bool) -> Response:

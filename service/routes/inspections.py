@@ -1,7 +1,7 @@
 """POST /v1/inspections: an image in, a verdict out."""
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -130,13 +130,12 @@ async def carry_out(
     if context.tracing is not None:
         context.tracing.inspected(record, result)
     if not result.repeated:
-        # After the answer: it waits for nothing that is not in it.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(context.metrics.observe, result)
-        loop.call_soon(context.pictures.offer, record, data, result.inspection.anomaly_map)
-        loop.call_soon(context.live.publish, record)
-        loop.call_soon(context.drift.observe, result)
-        loop.call_soon(context.shadow.offer, record.id, data, query.part_class, result.inspection)
+        later, inspection = context.afterwards, result.inspection
+        later.add(partial(context.metrics.observe, result))
+        later.add(partial(context.pictures.offer, record, data, inspection.anomaly_map))
+        later.add(partial(context.live.publish, record))
+        later.add(partial(context.drift.observe, result))
+        later.add(partial(context.shadow.offer, record.id, data, query.part_class, inspection))
     return record.id, result
 
 

@@ -86,7 +86,7 @@ def test_a_connection_on_which_nothing_comes_is_closed(guarded: RunningServer) -
     with connected(guarded) as connection:
         start = time.monotonic()
         assert read_all(connection) == b""
-        assert HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
+        assert 0.9 * HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
 
 
 def test_the_headers_of_a_second_request_are_timed_too(guarded: RunningServer) -> None:
@@ -96,7 +96,7 @@ def test_the_headers_of_a_second_request_are_timed_too(guarded: RunningServer) -
         connection.sendall(b"GET /liv")
         start = time.monotonic()
         assert problem_in(read_all(connection))["status"] == 408
-        assert HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
+        assert 0.9 * HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
 
 
 def test_an_idle_connection_between_requests_is_kept(guarded: RunningServer) -> None:
@@ -233,7 +233,7 @@ def test_who_takes_nothing_of_his_answer_is_cut(guarded: RunningServer) -> None:
             while time.monotonic() - start < 20:
                 connection.sendall(b"\r\n")
                 time.sleep(0.05)
-        assert BODY_SECONDS <= time.monotonic() - start < BODY_SECONDS + 5
+        assert 0.9 * BODY_SECONDS <= time.monotonic() - start < BODY_SECONDS + 5
     assert is_well(guarded)
 
 
