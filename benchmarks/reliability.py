@@ -19,7 +19,6 @@ import tempfile
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from rich.progress import Progress
 
 from benchmarks.load import Answers, BlockingConnection, closed_loop, in_threads, open_loop
 from benchmarks.running import jpeg_of, start, stop
+from benchmarks.service import timed
 from engines import bundle as bundles
 from engines.detector import Detector
 
@@ -76,6 +76,7 @@ async def overload(
     await open_loop(port, data, 3 * capacity, seconds, answers, (f"X-Unispect-Deadline-Ms: {deadline_ms}",))
     accepted, refused = answers.seconds.get(200, []), answers.seconds.get(503, [])
     late = answers.seconds.get(504, [])
+    accepted_ms = _spread(accepted)
     figures: dict[str, object] = {
         "capacity_per_second": round(capacity, 1),
         "offered_per_second": round(3 * capacity, 1),
@@ -83,7 +84,7 @@ async def overload(
         "answers": {status: len(times) for status, times in sorted(answers.seconds.items())},
         "broken_connections": len(answers.failures),
         "deadline_ms": deadline_ms,
-        "accepted_ms": _spread(accepted),
+        "accepted_ms": accepted_ms,
         "refused_ms": _spread(refused),
         "rss_mb": {"before": before // 2**20, "after": process.memory_info().rss // 2**20},
     }
@@ -91,7 +92,7 @@ async def overload(
         accepted
         and refused
         and not answers.failures
-        and _percentile(accepted, 99) < deadline_ms
+        and accepted_ms["p99"] < deadline_ms
         and len(late) < 0.01 * len(accepted)
     )
     return figures
@@ -169,31 +170,25 @@ def cost(bundle: Path, port: int, data: bytes) -> dict[str, object]:
     connection = BlockingConnection(port)
     bare, alone, rates, bare_rates = [], [], [], []
     for block in range(ROUNDS + 1):
-        seconds = [_timed(lambda: detector.inspect(data)) for _ in range(BLOCK)]
-        served = [_timed(lambda: connection.post(data)) for _ in range(BLOCK)]
+        milliseconds = [timed(lambda: detector.inspect(data)) for _ in range(BLOCK)]
+        served = [timed(lambda: connection.post(data)) for _ in range(BLOCK)]
         rate = in_threads(port, data, CLIENTS, 2.0)
         if block:  # The first block warms up.
-            bare += seconds
+            bare += milliseconds
             alone += served
             rates.append(rate)
-            bare_rates.append(BLOCK / sum(seconds))
+            bare_rates.append(1000 * BLOCK / sum(milliseconds))
     ratio = statistics.median(one / other for one, other in zip(rates, bare_rates, strict=True))
-    adds = 1000 * (statistics.median(alone) - statistics.median(bare))
+    adds = statistics.median(alone) - statistics.median(bare)
     return {
-        "bare_ms": _spread(bare),
-        "one_client_ms": _spread(alone),
+        "bare_ms": _spread(bare, 1.0),
+        "one_client_ms": _spread(alone, 1.0),
         "service_adds_ms_p50": round(adds, 3),
         "bare_per_second": round(statistics.median(bare_rates), 1),
         "service_per_second": round(statistics.median(rates), 1),
         "throughput_ratio": round(ratio, 3),
         "as_wanted": adds <= 1.0 and ratio >= 0.95,
     }
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def _other_version(bundle: Path, folder: Path) -> bytes:
@@ -220,10 +215,6 @@ def _post(port: int, path: str, body: bytes) -> None:
     )
     with urllib.request.urlopen(request, timeout=300) as response:  # noqa: S310
         response.read()
-
-
-def _percentile(seconds: list[float], share: float) -> float:
-    return float(np.percentile(seconds, share) * 1000) if seconds else 0.0
 
 
 def _spread(seconds: list[float], scale: float = 1000.0) -> dict[str, float]:

@@ -50,14 +50,14 @@ class Admission:
             self._last_answer = perf_counter()
         self.depth += 1
 
-    def answered(self, count: int = 1) -> None:
-        """Count `count` fewer."""
+    def answered(self) -> None:
+        """Count one fewer."""
         now = perf_counter()
         if self._last_answer is not None:
-            interval = (now - self._last_answer) / count
+            interval = now - self._last_answer
             self._interval += _SHARE * (interval - self._interval) if self._interval else interval
         self._last_answer = now
-        self.depth -= count
+        self.depth -= 1
 
 
 def _some(seconds: float) -> str:

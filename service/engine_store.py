@@ -89,6 +89,8 @@ class EngineStore:
         fresh = State(configured=configured.manifest.digest, active=EngineId.of(own))
         if state is None or state.configured != fresh.configured:
             return own, fresh
+        if state.active == fresh.active:
+            return own, state
         try:
             return self.load(state.active), state
         except (UnknownEngine, BundleError) as error:
@@ -151,8 +153,9 @@ class EngineStore:
     def _adopt(self, bundle: Bundle) -> Bundle:
         target = self._folder(EngineId.of(bundle))
         try:
-            if self._load(target).manifest.digest == bundle.manifest.digest:
-                return self._load(target)
+            kept = self._load(target)
+            if kept.manifest.digest == bundle.manifest.digest:
+                return kept
         except BundleError:
             pass
         with folder_atomic(target) as scratch:

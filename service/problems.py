@@ -33,6 +33,10 @@ class Problem(BaseModel):
     instance: str = Field(description="The request's id, as in the header X-Request-ID and in the log.")
 
 
+# Of an answer in a route's `responses`.
+PROBLEM: Mapping[str, Any] = {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of problem. `slug` ends its type URI and is the request's outcome in the metrics."""

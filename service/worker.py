@@ -180,16 +180,11 @@ class EngineWorker:
         batch = [first]
         until = perf_counter() + min(self._max_delay, self._typical_seconds)
         while len(batch) < self.largest_batch:
+            others_come = self.outstanding > len(batch)
             try:
-                job = self._jobs.get_nowait()
+                job = self._jobs.get(timeout=max(0.0, until - perf_counter()) if others_come else 0.0)
             except Empty:
-                remaining = until - perf_counter()
-                if self.outstanding <= len(batch) or remaining <= 0:
-                    break
-                try:
-                    job = self._jobs.get(timeout=remaining)
-                except Empty:
-                    break
+                break
             if job is None:
                 # Stop after this batch.
                 self._jobs.put(None)

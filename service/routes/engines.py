@@ -13,14 +13,13 @@ from service.answers import ActivationAnswer, EngineAnswer, EnginesAnswer, Shado
 from service.context import Context, context_of
 from service.engine_store import EngineId
 from service.errors import StoreFull
-from service.problems import MEDIA_TYPE, Problem
+from service.problems import PROBLEM
 
 UPLOAD_PATH = "/v1/engines"
 router = APIRouter(tags=["engines"])
-_PROBLEM = {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
 _REFUSED: dict[int | str, dict[str, Any]] = {
-    404: {**_PROBLEM, "description": "There is no such engine."},
-    409: {**_PROBLEM, "description": "It cannot be used here, or another one is being activated."},
+    404: {**PROBLEM, "description": "There is no such engine."},
+    409: {**PROBLEM, "description": "It cannot be used here, or another one is being activated."},
 }
 _UPLOAD = {
     "required": True,
@@ -56,10 +55,10 @@ async def engine(request: Request, name: str, version: str) -> StoredEngineAnswe
     status_code=201,
     responses={
         200: {"model": StoredEngineAnswer, "description": "This very bundle was there already."},
-        409: {**_PROBLEM, "description": "Another bundle has this name and version."},
-        413: {**_PROBLEM, "description": "The archive has too many bytes."},
-        422: {**_PROBLEM, "description": "It is no archive of one whole bundle."},
-        507: {**_PROBLEM, "description": "The disk is full."},
+        409: {**PROBLEM, "description": "Another bundle has this name and version."},
+        413: {**PROBLEM, "description": "The archive has too many bytes."},
+        422: {**PROBLEM, "description": "It is no archive of one whole bundle."},
+        507: {**PROBLEM, "description": "The disk is full."},
     },
     openapi_extra={"requestBody": _UPLOAD},
     summary="Keep a bundle; it does not serve before it is activated",

@@ -14,13 +14,12 @@ from engines.scoring import Verdict
 from service.context import Context, context_of
 from service.history import Entry, Filter
 from service.history_answers import DetailAnswer, PageAnswer, csv_lines, detail_json, microseconds_of, page_json
-from service.problems import MEDIA_TYPE, Problem
+from service.problems import PROBLEM
 from service.texts import Printable
 
 router = APIRouter(tags=["history"])
 _CSV_PAGE = 500
-_PROBLEM = {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
-UNKNOWN: dict[int | str, dict[str, Any]] = {404: {**_PROBLEM, "description": "There is no such inspection."}}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {**PROBLEM, "description": "There is no such inspection."}}
 
 
 class FilterQuery(BaseModel):

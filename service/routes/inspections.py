@@ -15,7 +15,7 @@ from service.deadlines import remaining_seconds
 from service.exchange import exchange_of
 from service.jobs import Result
 from service.pictures import Heatmap, HeatmapKind
-from service.problems import MEDIA_TYPE, Problem
+from service.problems import PROBLEM
 from service.recorder import Asked
 from service.texts import Printable
 from service.timing import STAGES
@@ -73,17 +73,16 @@ _REQUEST_BODY: dict[str, Any] = {
         },
     },
 }
-_PROBLEM = {"content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}}
 _PICTURE = {
     "description": "The verdict. With `Accept: image/png` the heatmap itself, the verdict in X-Unispect-* headers.",
     "content": {"image/png": _BINARY},
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    413: {**_PROBLEM, "description": "The body has too many bytes, or the image too many pixels."},
-    415: {**_PROBLEM, "description": "The body is no image, or is not announced as one."},
-    422: {**_PROBLEM, "description": "The image is broken, the part class unknown, or a parameter wrong."},
-    503: {**_PROBLEM, "description": "Not ready, too many inspections wait, or the ledger failed; see Retry-After."},
-    504: {**_PROBLEM, "description": "It waited longer than its deadline (X-Unispect-Deadline-Ms, or the service's)."},
+    413: {**PROBLEM, "description": "The body has too many bytes, or the image too many pixels."},
+    415: {**PROBLEM, "description": "The body is no image, or is not announced as one."},
+    422: {**PROBLEM, "description": "The image is broken, the part class unknown, or a parameter wrong."},
+    503: {**PROBLEM, "description": "Not ready, too many inspections wait, or the ledger failed; see Retry-After."},
+    504: {**PROBLEM, "description": "It waited longer than its deadline (X-Unispect-Deadline-Ms, or the service's)."},
 }
 
 

@@ -83,20 +83,21 @@ def test_what_is_refused_before_the_application_is_counted_and_logged(
 
 
 def test_a_connection_on_which_nothing_comes_is_closed(guarded: RunningServer) -> None:
+    # Before the server's clock starts, which it does as the connection is made.
+    start = time.monotonic()
     with connected(guarded) as connection:
-        start = time.monotonic()
         assert read_all(connection) == b""
-        assert 0.9 * HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
+        assert HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
 
 
 def test_the_headers_of_a_second_request_are_timed_too(guarded: RunningServer) -> None:
     with connected(guarded) as connection:
         connection.sendall(start_line() + b"\r\n")
         assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
-        connection.sendall(b"GET /liv")
         start = time.monotonic()
+        connection.sendall(b"GET /liv")
         assert problem_in(read_all(connection))["status"] == 408
-        assert 0.9 * HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
+        assert HEADER_SECONDS <= time.monotonic() - start < HEADER_SECONDS + MARGIN
 
 
 def test_an_idle_connection_between_requests_is_kept(guarded: RunningServer) -> None:
@@ -233,7 +234,7 @@ def test_who_takes_nothing_of_his_answer_is_cut(guarded: RunningServer) -> None:
             while time.monotonic() - start < 20:
                 connection.sendall(b"\r\n")
                 time.sleep(0.05)
-        assert 0.9 * BODY_SECONDS <= time.monotonic() - start < BODY_SECONDS + 5
+        assert BODY_SECONDS <= time.monotonic() - start < BODY_SECONDS + 5
     assert is_well(guarded)
 
 
