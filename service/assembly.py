@@ -52,6 +52,7 @@ def assemble(settings: Settings) -> Context:
         cache_dir=_writable(settings.data_dir) / "cache",
         max_batch=settings.max_batch,
         max_delay=settings.max_delay_ms / 1000,
+        max_pixels=settings.max_pixels,
     )
     keyring = Keyring(settings.data_dir)
     keyring.require_for(settings.host)
@@ -65,14 +66,13 @@ def assemble(settings: Settings) -> Context:
         decode_workers=settings.decode_workers,
         max_queue=settings.max_queue,
         deadline_seconds=settings.deadline_ms / 1000,
-        max_pixels=settings.max_pixels,
     )
     ledger = Ledger(parse_url(settings.ledger, settings.data_dir), settings.ledger_sync)
     recorder = Recorder(ledger, settings.repeat_seconds)
     metrics = Metrics(inspector, ledger)
     drift = DriftMonitor(inspector)
     ledger.on_open(drift.replay)
-    shadow = Shadow(options, inspector.admission, settings.max_pixels, [ledger_shadow(ledger), metrics.count_shadow])
+    shadow = Shadow(options, inspector.admission, [ledger_shadow(ledger), metrics.count_shadow])
     telemetry = Telemetry(settings.sysfs_root)
     pictures = _picture_store(settings)
     for collector in (drift, telemetry, pictures):

@@ -1,7 +1,7 @@
 """The data plane: a picture's bytes in, an inspection out, and no HTTP in it.
 
 An inspection goes event loop -> decode pool -> engine's thread -> event loop. The pool hands its pixels to the engine
-directly, for a detour over the loop costs a wake-up.
+directly, and a lone picture is decoded on the engine's thread, for each change of thread costs a wake-up.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from engines.bundle import Bundle
 from engines.errors import UnispectError
 from engines.scoring import Inspection
 from service.admission import Admission
-from service.errors import DeadlinePassed, NotReady
+from service.errors import NotReady
 from service.health import Health, Stage
 from service.jobs import Job, Result
 from service.lineup import Lineup
@@ -30,7 +30,6 @@ class Inspector:
         decode_workers: threads that decode and draw.
         max_queue: inspections accepted and not yet answered; beyond it `inspect` refuses.
         deadline_seconds: within which an inspection is answered, where a request does not say otherwise.
-        max_pixels: what a picture may declare.
     """
 
     def __init__(
@@ -42,11 +41,10 @@ class Inspector:
         decode_workers: int,
         max_queue: int,
         deadline_seconds: float,
-        max_pixels: int,
     ) -> None:
         self.lineup = Lineup(bundle, options, self._deliver, meanwhile)
         self.admission = Admission(max_queue, deadline_seconds)
-        self._max_pixels = max_pixels
+        self._max_pixels = options.max_pixels
         self._draining = False
         self._created = perf_counter()
         self._pool = ThreadPoolExecutor(decode_workers, "decode")
@@ -92,20 +90,20 @@ class Inspector:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check(self, deadline_seconds: float | None = None) -> None:
-        """Raises NotReady or QueueFull where `inspect` would refuse now."""
+        """Raises NotReady or QueueFull where `submit` would refuse now."""
         health = self.lineup.serving.health
         if not health.ready:
             raise NotReady(health.sentence)
         self.admission.check(self._seconds(deadline_seconds))
 
-    async def inspect(
+    def submit(
         self,
         data: bytes,
         part_class: str | None,
         heatmap: HeatmapKind = HeatmapKind.NONE,
         deadline_seconds: float | None = None,
-    ) -> Result:
-        """Inspect one picture.
+    ) -> asyncio.Future[Result]:
+        """Begin to inspect one picture. Who cancels the future has it left out, unless the network runs it already.
 
         Args:
             data: the bytes of a picture in one of `engines.images.FORMATS`.
@@ -114,9 +112,11 @@ class Inspector:
             deadline_seconds: after which the answer is of no use; None means the service's own.
 
         Raises:
-            NotReady, QueueFull: at once, before anything is decoded.
-            DeadlinePassed: it waited for too long.
+            NotReady, QueueFull: before anything is decoded.
             UnknownPartClass: the bundle has no such class.
+
+        The future raises:
+            DeadlinePassed: it waited for too long.
             ImageError: the picture is refused.
             BackendError: the engine failed; `health` is broken from then on.
         """
@@ -126,32 +126,17 @@ class Inspector:
             worker.engine.detector.judge_classes.index_of(part_class)
         deadline = perf_counter() + self._seconds(deadline_seconds)
         job = Job(data, part_class, heatmap, self._loop.create_future(), deadline)
+        is_alone = self.admission.depth == 0
         self.admission.accepted()
         worker.outstanding += 1
-        self._pool.submit(self._decode, worker, job)
-        try:
-            return await job.future
-        finally:
-            # An error's traceback has this frame: with the job in it they and the picture would outlive the request.
-            del job
+        if is_alone:
+            worker.put(job)
+        else:
+            self._pool.submit(worker.decode, job)
+        return job.future
 
     def _seconds(self, deadline_seconds: float | None) -> float:
         return self.admission.deadline_seconds if deadline_seconds is None else deadline_seconds
-
-    def _decode(self, worker: EngineWorker, job: Job) -> None:
-        start = perf_counter()
-        if start > job.deadline:
-            self._settle(worker, job, DeadlinePassed.in_queue(start - job.accepted))
-            return
-        try:
-            job.image = worker.engine.detector.decode(job.data, self._max_pixels)
-        except Exception as error:
-            self._settle(worker, job, error)
-            return
-        job.decoded = perf_counter()
-        job.timing.queue = start - job.accepted
-        job.timing.decode = job.decoded - start
-        worker.put(job)
 
     def _deliver(self, worker: EngineWorker, job: Job, outcome: Outcome, inferred: float) -> None:
         if isinstance(outcome, BaseException):

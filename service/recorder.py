@@ -3,9 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class Recorder:
             ledger.on_open(self._repeats.load)
 
     async def inspect(
-        self, data: bytes, asked: Asked, inspect: Callable[[], Coroutine[Any, Any, Result]]
+        self, data: bytes, asked: Asked, inspect: Callable[[], asyncio.Future[Result]]
     ) -> tuple[InspectionRecord, Result]:
         """The inspection of a picture: the one recorded for it lately, or a new one once that is recorded.
 
@@ -62,13 +61,13 @@ class Recorder:
 
         Args:
             data: the picture's bytes.
-            inspect: has it inspected; what it raises is raised.
+            inspect: begins to have it inspected; what it and its future raise is raised.
 
         Raises:
             LedgerFailed: the inspection is not in the ledger; the client may send the picture again.
         """
         if asked.part_id is None or not self._repeats.seconds:
-            result, sha256 = await asyncio.gather(inspect(), _sha256(data))
+            result, sha256 = await _hashing_meanwhile(inspect(), data)
             return await self._record(result, sha256, asked), result
         sha256 = await _sha256(data)
         key = key_of(asked.part_id, asked.part_class, sha256)
@@ -126,6 +125,16 @@ def _repeated(record: InspectionRecord, fresh: Result | None) -> Result:
     )
     heatmap = None if fresh is None else fresh.heatmap
     return Result(inspection, record.width, record.height, heatmap, record.timing, record.engine, repeated=True)
+
+
+async def _hashing_meanwhile(pending: asyncio.Future[Result], data: bytes) -> tuple[Result, str]:
+    try:
+        sha256 = await _sha256(data)
+        return await pending, sha256
+    finally:
+        pending.cancel()
+        # An error's traceback has this frame: with the future in it they and the picture would outlive the request.
+        del pending
 
 
 async def _sha256(data: bytes) -> str:

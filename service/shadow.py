@@ -49,7 +49,6 @@ class Shadow:
     Args:
         options: of every engine.
         admission: tells whether an image waits.
-        max_pixels: what a picture may declare.
         observers: get each inspection of the shadow.
     """
 
@@ -57,10 +56,9 @@ class Shadow:
         self,
         options: EngineOptions,
         admission: Admission,
-        max_pixels: int,
         observers: Sequence[Callable[[ShadowInspection], None]] = (),
     ) -> None:
-        self._options, self._admission, self._max_pixels, self._observers = options, admission, max_pixels, observers
+        self._options, self._admission, self._observers = options, admission, observers
         self._worker: EngineWorker | None = None
         self._seen: _Seen | None = None
         self.skipped = 0
@@ -105,21 +103,12 @@ class Shadow:
         now = perf_counter()
         job = Job(data, part_class, HeatmapKind.NONE, self._loop.create_future(), now + _DEADLINE_SECONDS)
         worker.outstanding += 1
-        self._loop.run_in_executor(None, self._decode, worker, job)
+        worker.put(job)
 
     async def close(self) -> None:
         """Stop its thread."""
         if self._worker is not None:
             await self._worker.close()
-
-    def _decode(self, worker: EngineWorker, job: Job) -> None:
-        try:
-            job.image = worker.engine.detector.decode(job.data, self._max_pixels)
-        except Exception as error:
-            self._deliver(worker, job, error, 0.0)
-            return
-        job.decoded = perf_counter()
-        worker.put(job)
 
     def _deliver(self, worker: EngineWorker, job: Job, outcome: Outcome, inferred: float) -> None:
         self._loop.call_soon_threadsafe(self._judged, worker, outcome)

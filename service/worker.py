@@ -34,11 +34,13 @@ class EngineOptions:
         cache_dir: where compiled networks are kept.
         max_batch: images in one run of the network; 0 is what the backend gains from.
         max_delay: seconds that a batch waits at most for images that are being decoded. A lone image never waits.
+        max_pixels: what a picture may declare.
     """
 
     backend: str
     threads: int
     cache_dir: Path
+    max_pixels: int
     max_batch: int = 0
     max_delay: float = 0.0
 
@@ -52,8 +54,9 @@ class EngineWorker:
 
     Args:
         engine: not yet open.
-        deliver: gets, on this worker's thread, each job with its inspection or error and when the network was done.
-        max_batch, max_delay: see `EngineOptions`.
+        deliver: gets each job with its inspection or error and when the network was done, on this worker's thread or on
+            that which decodes.
+        max_batch, max_delay, max_pixels: see `EngineOptions`.
 
     Attributes:
         health: how far the engine is.
@@ -61,12 +64,12 @@ class EngineWorker:
         largest_batch: images run together at most, once the engine is open.
     """
 
-    def __init__(self, engine: Engine, deliver: Deliver, *, max_batch: int, max_delay: float) -> None:
+    def __init__(self, engine: Engine, deliver: Deliver, *, max_batch: int, max_delay: float, max_pixels: int) -> None:
         self.engine = engine
         self.health = Health(Stage.STARTING)
         self.outstanding = 0
         self.largest_batch = max_batch
-        self._deliver, self._max_delay = deliver, max_delay
+        self._deliver, self._max_delay, self._max_pixels = deliver, max_delay, max_pixels
         self._inferring_since: float | None = None
         self._typical_seconds = 0.0
         self._retired = False
@@ -79,7 +82,9 @@ class EngineWorker:
         engine = Engine(
             bundle, backend=backend or options.backend, threads=options.threads, cache_dir=options.cache_dir
         )
-        return cls(engine, deliver, max_batch=options.max_batch, max_delay=options.max_delay)
+        return cls(
+            engine, deliver, max_batch=options.max_batch, max_delay=options.max_delay, max_pixels=options.max_pixels
+        )
 
     def start(self, compiling: Callable[[], None] = lambda: None) -> asyncio.Future[None]:
         """Begin to open the engine. The future is done when it is ready, and raises what kept it from being so.
@@ -109,8 +114,13 @@ class EngineWorker:
         return since is not None and perf_counter() - since > self.engine.stalled_seconds
 
     def put(self, job: Job) -> None:
-        """Run a decoded job. May be called from any thread."""
+        """Run a job, which is decoded on this worker's thread where it is not yet. May be called from any thread."""
         self._jobs.put(job)
+
+    def decode(self, job: Job) -> None:
+        """Decode a job on the calling thread, while the network runs others, and have it run."""
+        if self._decoded(job):
+            self._jobs.put(job)
 
     def retire(self) -> None:
         """Take no new jobs; stop once those that were accepted are answered."""
@@ -192,7 +202,22 @@ class EngineWorker:
             batch.append(job)
         return batch
 
+    def _decoded(self, job: Job) -> bool:
+        start = perf_counter()
+        try:
+            if start > job.deadline:
+                raise DeadlinePassed.in_queue(start - job.accepted)
+            job.image = self.engine.detector.decode(job.data, self._max_pixels)
+        except Exception as error:
+            self._deliver(self, job, error, start)
+            return False
+        job.decoded = perf_counter()
+        job.timing.queue = start - job.accepted
+        job.timing.decode = job.decoded - start
+        return True
+
     def _run(self, batch: list[Job]) -> None:
+        batch = [job for job in batch if job.decoded or self._decoded(job)]
         start = perf_counter()
         jobs = [job for job in batch if self._is_wanted(job, start)]
         if not jobs:

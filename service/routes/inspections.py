@@ -1,5 +1,6 @@
 """POST /v1/inspections: an image in, a verdict out."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Annotated, Any
@@ -115,13 +116,13 @@ async def carry_out(
     Args:
         whole: whether the anomaly map is needed.
 
-    Raises what `Inspector.inspect` and `Recorder.inspect` raise.
+    Raises what `Inspector.submit` and `Recorder.inspect` raise.
     """
     context = context_of(request)
     context.ledger.check()
 
-    def inspect_it() -> Coroutine[Any, Any, Result]:
-        return context.inspector.inspect(data, query.part_class, kind, remaining_seconds(request))
+    def inspect_it() -> asyncio.Future[Result]:
+        return context.inspector.submit(data, query.part_class, kind, remaining_seconds(request))
 
     whole = whole or kind is not HeatmapKind.NONE
     asked = Asked(query.part_class, query.part_id, query.station, exchange_of(request.scope).client, whole)

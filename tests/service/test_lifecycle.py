@@ -125,7 +125,7 @@ def test_draining_is_not_ready_and_still_serves(bundle_folder: Path, tmp_path: P
             assert inspector.health.stage is Stage.DRAINING
             assert not inspector.health.ready
             assert inspector.health.live
-            assert (await inspector.inspect(picture, None)).inspection.score > 0
+            assert (await inspector.submit(picture, None)).inspection.score > 0
             assert inspector.admission.depth == 0
 
     asyncio.run(scenario())
@@ -173,7 +173,7 @@ def test_a_backend_is_closed_where_it_was_opened_unless_it_broke(
             if breaks:
                 inspector.lineup.serving.engine.detector.backend = BreakingBackend()
                 with pytest.raises(BackendError):
-                    await inspector.inspect(inspector.bundle.golden_path.read_bytes(), None)
+                    await inspector.submit(inspector.bundle.golden_path.read_bytes(), None)
             assert not closed_by
 
     asyncio.run(scenario())
@@ -205,12 +205,11 @@ def test_an_unforeseen_error_tells_the_log_and_not_the_client(
 async def running_inspector(bundle_folder: Path, folder: Path) -> AsyncIterator[Inspector]:
     inspector = Inspector(
         bundles.load(bundle_folder),
-        EngineOptions("auto", threads=1, cache_dir=folder),
+        EngineOptions("auto", threads=1, cache_dir=folder, max_pixels=50_000_000),
         meanwhile=None,
         decode_workers=2,
         max_queue=8,
         deadline_seconds=10,
-        max_pixels=50_000_000,
     )
     inspector.start()
     await until_ready(inspector)

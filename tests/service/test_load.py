@@ -46,14 +46,17 @@ async def inspecting(
 ) -> AsyncIterator[tuple[Inspector, Slow]]:
     limits = {"max_queue": 100, "deadline_seconds": 60.0}
     engine = EngineOptions(
-        "onnxruntime", threads=1, cache_dir=folder, **{k: v for k, v in options.items() if k not in limits}
+        "onnxruntime",
+        threads=1,
+        cache_dir=folder,
+        max_pixels=50_000_000,
+        **{k: v for k, v in options.items() if k not in limits},
     )
     inspector = Inspector(
         bundles.load(bundle_folder),
         engine,
         meanwhile=None,
         decode_workers=2,
-        max_pixels=50_000_000,
         **limits | {k: v for k, v in options.items() if k in limits},
     )
     inspector.start()
@@ -69,13 +72,13 @@ def test_what_waits_while_the_engine_is_busy_goes_in_one_batch(
 ) -> None:
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 0.3, max_batch=4) as (inspector, slow):
-            alone = [(await inspector.inspect(one, None)).inspection.score for one in pictures[:7]]
+            alone = [(await inspector.submit(one, None)).inspection.score for one in pictures[:7]]
             assert slow.batches == [1] * 7
             slow.batches.clear()
             slow.first.clear()
-            first = asyncio.create_task(inspector.inspect(pictures[0], None))
+            first = inspector.submit(pictures[0], None)
             await asyncio.to_thread(slow.first.wait)
-            others = [inspector.inspect(one, None) for one in pictures[1:7]]
+            others = [inspector.submit(one, None) for one in pictures[1:7]]
             together = await asyncio.gather(first, *others)
             assert [one.inspection.score for one in together] == pytest.approx(alone, rel=1e-4)
             assert slow.batches == [1, 4, 2]
@@ -86,8 +89,8 @@ def test_what_waits_while_the_engine_is_busy_goes_in_one_batch(
 def test_one_image_alone_does_not_wait_for_others(bundle_folder: Path, tmp_path: Path, picture: bytes) -> None:
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 0.2, max_batch=8, max_delay=30.0) as (inspector, _):
-            await inspector.inspect(picture, None)
-            result = await inspector.inspect(picture, None)
+            await inspector.submit(picture, None)
+            result = await inspector.submit(picture, None)
             assert result.timing.queue < 0.15
 
     asyncio.run(scenario())
@@ -98,8 +101,8 @@ def test_a_batch_waits_for_what_is_being_decoded(
 ) -> None:
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 1.0, max_batch=8, max_delay=5.0) as (inspector, slow):
-            await inspector.inspect(picture, None)
-            await asyncio.gather(inspector.inspect(picture, None), inspector.inspect(large_picture, None))
+            await inspector.submit(picture, None)
+            await asyncio.gather(inspector.submit(picture, None), inspector.submit(large_picture, None))
             assert slow.batches == [1, 2]
 
     asyncio.run(scenario())
@@ -111,7 +114,7 @@ def test_one_broken_image_leaves_the_others_of_its_batch_alone(
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 0.2, max_batch=4) as (inspector, slow):
             images = [pictures[0], pictures[1], b"no picture", pictures[2]]
-            results = await asyncio.gather(*(inspector.inspect(one, None) for one in images), return_exceptions=True)
+            results = await asyncio.gather(*(inspector.submit(one, None) for one in images), return_exceptions=True)
             assert [isinstance(one, Exception) for one in results] == [False, False, True, False]
             assert inspector.admission.depth == 0
             assert inspector.lineup.serving.outstanding == 0
@@ -123,7 +126,7 @@ def test_one_broken_image_leaves_the_others_of_its_batch_alone(
 def test_what_waited_too_long_is_not_inspected(bundle_folder: Path, tmp_path: Path, picture: bytes) -> None:
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 0.5, max_batch=1) as (inspector, slow):
-            waiting = [inspector.inspect(picture, None, deadline_seconds=0.4) for _ in range(4)]
+            waiting = [inspector.submit(picture, None, deadline_seconds=0.4) for _ in range(4)]
             results = await asyncio.gather(*waiting, return_exceptions=True)
             assert sum(isinstance(one, DeadlinePassed) for one in results) == 3
             assert slow.batches == [1]
@@ -137,16 +140,15 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once(
 ) -> None:
     async def scenario() -> None:
         async with inspecting(bundle_folder, tmp_path, 0.1, max_batch=1) as (inspector, _):
-            await asyncio.gather(*(inspector.inspect(picture, None) for _ in range(4)))
-            accepted = [asyncio.create_task(inspector.inspect(picture, None)) for _ in range(5)]
-            await asyncio.sleep(0)
+            await asyncio.gather(*(inspector.submit(picture, None) for _ in range(4)))
+            accepted = [inspector.submit(picture, None) for _ in range(5)]
             began = time.perf_counter()
             with pytest.raises(QueueFull, match="would take") as refused:
-                await inspector.inspect(picture, None, deadline_seconds=0.4)
+                await inspector.submit(picture, None, deadline_seconds=0.4)
             assert time.perf_counter() - began < 0.05
             assert refused.value.wait_seconds > 0.4
             await asyncio.gather(*accepted)
-            assert (await inspector.inspect(picture, None, deadline_seconds=2)).inspection.score > 0
+            assert (await inspector.submit(picture, None, deadline_seconds=2)).inspection.score > 0
 
     asyncio.run(scenario())
 

@@ -118,12 +118,14 @@ def test_parts_are_always_inspected_where_repeats_are_switched_off(
 ) -> None:
     record = make_record()
 
-    async def inspect() -> Result:
+    def inspect() -> asyncio.Future[Result]:
+        made: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         inspection = Inspection(
             **{name: getattr(record, name) for name in Inspection.__slots__ if name != "anomaly_map"},
             anomaly_map=np.zeros((2, 2), np.float32),
         )
-        return Result(inspection, record.width, record.height, None, record.timing, record.engine)
+        made.set_result(Result(inspection, record.width, record.height, None, record.timing, record.engine))
+        return made
 
     async def scenario() -> None:
         ledger = Ledger(parse_url(None, tmp_path))
