@@ -1,7 +1,8 @@
-"""Batch statistics taken anew for weights as they are ("precise BN", Wu and Johnson 2021, arXiv 2105.07576).
+"""Batch statistics: taken anew for weights as they are, frozen, and those of a batch that several processes share.
 
-The running averages lag behind weights that still move. Students differ in how much that hurts: Reverse Distillation
-with Adam lost 14 points of AUROC in an epoch and had them back in the next (docs/benchmarks.md).
+Taken anew ("precise BN", Wu and Johnson 2021, arXiv 2105.07576) because the running averages lag behind weights that
+still move. Students differ in how much that hurts: Reverse Distillation with Adam lost 14 points of AUROC in an epoch
+and had them back in the next (docs/benchmarks.md).
 """
 
 from collections.abc import Iterator

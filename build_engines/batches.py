@@ -32,6 +32,11 @@ class Batch:
     clean: NDArray[np.uint8]
     shown: NDArray[np.uint8]
 
+    @property
+    def altered(self) -> NDArray[np.intp]:
+        """Which of the images are shown with defects, by place in the batch."""
+        return np.flatnonzero([(shown != clean).any() for shown, clean in zip(self.shown, self.clean, strict=True)])
+
 
 class TrainingBatches:
     """The batches of an epoch. All chance in them comes from seed, epoch and image, whatever was made before.

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from build_engines import torchrun
 from build_engines.quantization import defaults
 from engines.errors import UnispectError
 
@@ -43,8 +44,12 @@ ActivationBits = Annotated[int, typer.Option("--activation-bits", help="8, or 6 
 
 
 @app.callback()
-def _root() -> None:
+def _root(context: typer.Context) -> None:
     """Train, quantize and measure anomaly detection engines from good images of parts."""
+    if torchrun.place() is not None and context.invoked_subcommand != "train":
+        from build_engines.commands.options import ArgumentError
+
+        raise ArgumentError(f"torchrun is for train alone; call {context.invoked_subcommand} without it.")
 
 
 @app.command()
@@ -284,6 +289,30 @@ def sensitivity(
 
 
 @app.command()
+def score(
+    engine: Annotated[Path, typer.Option("--engine", help="Folder of a bundle.")],
+    source: Annotated[
+        Path, typer.Option("--input", help="Folder of images, or a CSV or Parquet file with a column 'path'.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write; one that was begun is gone on with.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Bundle to compare with, such as the one that serves now.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Cluster, HOST:PORT or auto; this machine alone when not given.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes with an engine each; one a core, or a GPU, when not given.")
+    ] = None,
+    backend: BackendOption = "auto",
+) -> None:
+    """Inspect an archive of images again, by one engine or beside another one; goes on where it was interrupted."""
+    from build_engines.commands.score import score_images
+
+    score_images(source, out, engine, against, backend=backend, ray=ray, workers=workers, console=console)
+
+
+@app.command()
 def evaluate(
     bundle: BundleFolder,
     data: Data,
@@ -478,6 +507,8 @@ def pretrain_teacher(
 
 def main() -> None:
     """Run the command line: exit code 2 and one sentence for bad input, 130 when interrupted, no traceback."""
+    if torchrun.place() is not None:
+        torchrun.stop_like_ctrl_c()
     try:
         # Typer gives the exit code of Ctrl-C back instead of raising it.
         if app(standalone_mode=False) == INTERRUPTED:
@@ -493,12 +524,14 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    print("Interrupted; call the same command again to go on (train: with --resume).", file=sys.stderr)
+    if torchrun.has_the_word():
+        print("Interrupted; call the same command again to go on (train: with --resume).", file=sys.stderr)
     sys.exit(INTERRUPTED)
 
 
 def _fail(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    if torchrun.has_the_word():
+        print(message, file=sys.stderr)
     sys.exit(BAD_INPUT)
 
 

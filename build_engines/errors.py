@@ -29,3 +29,7 @@ class StudyError(UnispectError):
 
 class LedgerError(UnispectError):
     """A service's ledger is missing, unreadable, or holds too little of what was asked."""
+
+
+class ReinspectionError(UnispectError):
+    """An archive or its manifest cannot be read, no cluster answers, or the output is of something else."""

@@ -117,7 +117,8 @@ class RunRecord(_Part):
     """`run.json`: written before the first epoch, after each, and when the run is finished.
 
     Attributes:
-        devices: number of processes that train together, each on a device of its own.
+        devices: number of processes that train together, each on a device of its own, all machines' together.
+        machines: number of machines that they are on.
         is_finished: trained, and the method's constants set.
     """
 
@@ -129,6 +130,7 @@ class RunRecord(_Part):
     split: list[ClassSplit]
     device: str
     devices: int = 1
+    machines: int = 1
     libraries: dict[str, str]
     history: Annotated[list[Epoch], Field(default_factory=list)]
     best_epoch: int = 0

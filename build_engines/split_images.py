@@ -33,12 +33,34 @@ class Tiles:
         return cut.reshape(*numbers.shape, *cut.shape[1:])
 
 
+class Chosen:
+    """Some of many images, indexed as the array uint8 [N, h, w, 3] of them, but fetched only when they are asked for.
+
+    Args:
+        images: uint8 [M, h, w, 3].
+        places: of the N among them.
+    """
+
+    def __init__(self, images: NDArray[np.uint8] | Tiles, places: NDArray[np.intp]) -> None:
+        self._images, self._places = images, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int | slice | NDArray[np.intp]) -> NDArray[np.uint8]:
+        return self._images[self._places[index]]
+
+
 @dataclass(frozen=True)
 class GoodImages:
     """Good images at the network's size, [N, h, w, 3], whole or in tiles; and which are held out, bool [N]."""
 
     pixels: NDArray[np.uint8] | Tiles
     held_out: NDArray[np.bool_]
+
+    def only(self, wanted: NDArray[np.bool_]) -> Chosen:
+        """Those of the images for which bool [N] is true."""
+        return Chosen(self.pixels, np.flatnonzero(wanted))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from build_engines.methods.base import Method
 from build_engines.networks.normalize import Normalize
 from build_engines.precision import mixed_precision
+from build_engines.processes import gathered, processes_here
 from build_engines.run import TrainSettings
 from build_engines.split_images import Tiles
 
@@ -29,11 +30,11 @@ class TargetStore:
     """Targets of images by index; computed anew for each batch where they change from epoch to epoch (augmentation),
     where the cache would not fit, or where a GPU is at hand.
 
-    The processes of a run share one cache and compute a part of it each. Its file has no name once it is open, so that
-    nothing is left behind by a killed process.
+    The processes of a machine share one cache and compute a part of it each. Its file has no name once it is open, so
+    that nothing is left behind by a killed process.
 
     Args:
-        folder: the run's.
+        folder: where the cache is; the run's, or on another machine one of the same path.
         fabric: launched.
         method: on Fabric's device.
         pixels: of all images, uint8 [M, H, W, 3].
@@ -74,11 +75,12 @@ class TargetStore:
     def _fill(self, folder: Path, pixels: NDArray[np.uint8] | Tiles) -> None:
         shapes = [(len(pixels), *_channels_last(target).shape[1:]) for target in self.compute(pixels[:1])]
         size = sum(2 * int(np.prod(shape)) for shape in shapes)
-        # Of all processes one decides: the free space it sees is not what another sees a moment later.
-        if not self._fabric.broadcast(_fits(folder, size)):
+        # Of each machine one decides: the free space it sees is not what another sees a moment later.
+        leads = self._fabric.local_rank == 0
+        if not all(gathered(self._fabric, not leads or _fits(folder, size))):
             return
         caches = [_shared_array(self._fabric, folder, shape) for shape in shapes]
-        starts = range(0, len(pixels), _BATCH)[self._fabric.global_rank :: self._fabric.world_size]
+        starts = range(0, len(pixels), _BATCH)[self._fabric.local_rank :: processes_here(self._fabric)]
         for start in track(starts, "Teacher features"):
             targets = self.compute(pixels[start : start + _BATCH])
             for cache, target in zip(caches, targets, strict=True):
@@ -97,18 +99,20 @@ def _channels_first(stored: Tensor) -> Tensor:
 
 
 def _fits(folder: Path, size: int) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
     return size <= min(LARGEST_CACHE, shutil.disk_usage(folder).free - _DISK_RESERVE)
 
 
 def _shared_array(fabric: Fabric, folder: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
     with ExitStack() as opened:
         path = ""
-        if fabric.is_global_zero:
+        leads = fabric.local_rank == 0
+        if leads:
             file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
             array = np.memmap(file, np.float16, "w+", shape=shape)
             path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        path = fabric.broadcast(path)
-        if not fabric.is_global_zero:
+        path = gathered(fabric, path)[fabric.global_rank - fabric.local_rank]
+        if not leads:
             array = np.memmap(path, np.float16, "r+", shape=shape)
         fabric.barrier()
         return array

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from build_engines.errors import RunError
 from build_engines.methods.base import Method
 from build_engines.plots import plot_curve
 from build_engines.precision import gradient_scaler, mixed_precision
+from build_engines.processes import from_first
 from build_engines.schedule import rate_factor
 from build_engines.split_images import GoodImages
 from build_engines.targets import TargetStore
@@ -84,7 +86,7 @@ class Trainer:
                 self._save(checkpoint)
                 if not progress.console.is_terminal:
                     progress.console.print(_summary(self._record), highlight=False)
-        self._finish()
+        from_first(self._fabric, self._finish)
 
     def _save(self, checkpoint: Path) -> None:
         scratch = checkpoint.with_suffix(".tmp")
@@ -98,11 +100,9 @@ class Trainer:
 
     @torch.no_grad()
     def _finish(self) -> None:
-        if not self._fabric.is_global_zero:
-            return
         self._method.student.load_state_dict(load_file(self._folder / run.STUDENT))
         self._method.eval()
-        self._method.finish(self._images.pixels[np.flatnonzero(self._images.held_out)], self._fabric.device)
+        self._method.finish(self._images.only(self._images.held_out), self._fabric.device)
         self._write_student()
         plot_curve(self._folder / run.CURVE, self._record)
         self._record = self._record.model_copy(update={"is_finished": True})
@@ -125,22 +125,26 @@ class Trainer:
     def _restore(self, checkpoint: Path) -> None:
         """The checkpoint alone says how far a run is: the power can fail between it and the record."""
         progress: dict[str, Any] = {"history": [], "best_epoch": 0}
-        if checkpoint.is_file():
-            state = self._state()
+        # On another machine the folder may be another one.
+        content = from_first(self._fabric, lambda: checkpoint.read_bytes() if checkpoint.is_file() else b"")
+        if content:
             try:
-                self._fabric.load(checkpoint, state, weights_only=True)
+                state = torch.load(BytesIO(content), "cpu", weights_only=True)
+                self._method.student.load_state_dict(state["student"])
+                self._optimizer.load_state_dict(state["optimizer"])
+                progress, scaler = state["progress"], state["scaler"]
             except (KeyError, RuntimeError) as error:
                 raise RunError(f"{checkpoint} is of another version of this run; train into another --out.") from error
-            progress = state["progress"]
             # Empty where the run began on a device that needs none.
-            if state["scaler"]:
-                self._scaler.load_state_dict(state["scaler"])
+            if scaler:
+                self._scaler.load_state_dict(scaler)
         self._record = run.RunRecord.model_validate({**self._record.model_dump(), **progress})
 
     def _epoch(self, progress: Progress, task: TaskID) -> None:
         number, began = len(self._record.history), time.perf_counter()
-        # What a method draws at random then depends on the epoch alone, in a resumed run too.
-        torch.manual_seed(np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0])
+        # What a method draws at random then depends on epoch and process alone, in a resumed run too.
+        seeds = np.random.SeedSequence([self._settings.seed, number, self._fabric.global_rank])
+        torch.manual_seed(seeds.generate_state(1)[0])
         self._method.train()
         settled = number >= round(self._settings.epochs * (1.0 - self._settings.frozen_statistics))
         if settled:
@@ -188,10 +192,22 @@ class Trainer:
     def _loss(self, batch: Batch, method: Any) -> Tensor:
         targets = self._store.get(batch.index, batch.clean)
         corrupted = batch.shown is not batch.clean
-        seen = self._store.compute(batch.shown) if corrupted and self._method.reads_teacher else None
+        seen = self._seen(batch, targets) if corrupted and self._method.reads_teacher else None
         with mixed_precision(self._fabric.device, self._settings.mixed_precision):
             loss: Tensor = method.loss(self._store.inputs(batch.shown), targets, seen)
         return loss
+
+    def _seen(self, batch: Batch, targets: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """What the teacher makes of the images as they are shown: `targets`, but for those with defects."""
+        altered = batch.altered
+        if not len(altered):
+            return None
+        places = torch.from_numpy(altered).to(self._fabric.device)
+        found = self._store.compute(batch.shown[altered])
+        return tuple(
+            target.to(of_altered.dtype).index_copy(0, places, of_altered)
+            for target, of_altered in zip(targets, found, strict=True)
+        )
 
     @torch.no_grad()
     def _held_out_loss(self) -> float:
@@ -206,13 +222,10 @@ class Trainer:
 
     @torch.no_grad()
     def _settle_statistics(self, epoch: int) -> None:
-        """Batch statistics of the weights as they are: each process takes its images, the student has their mean."""
+        """Batch statistics of the weights as they are."""
         with fresh_statistics(self._method):
             for batch in self._batches.plain(epoch, _SETTLING, self._fabric.global_rank, self._fabric.world_size):
                 self._loss(batch, self._method)
-        for buffer in self._method.student.buffers():
-            if self._fabric.world_size > 1 and buffer.is_floating_point():
-                buffer.copy_(self._fabric.all_reduce(buffer, reduce_op="mean"))
 
     def _over_processes(self, value: float, operation: str) -> float:
         local = torch.tensor(value, dtype=torch.float64, device=self._fabric.device)

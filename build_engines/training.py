@@ -14,7 +14,8 @@ from build_engines.libraries import versions
 from build_engines.methods import build_method
 from build_engines.methods.base import Method
 from build_engines.networks.weights import load_teacher
-from build_engines.processes import launch
+from build_engines.processes import from_first, launch, share_state, together
+from build_engines.shared_batch_norm import share_statistics
 from build_engines.split_images import SplitImages
 from build_engines.targets import TargetStore
 from build_engines.trainer import Trainer
@@ -49,6 +50,7 @@ def start_record(
     teacher_weights: str | None,
     device: str,
     devices: int = 1,
+    machines: int = 1,
 ) -> run.RunRecord:
     """The record of a run that has not begun. Raises WeightsError where the teacher cannot be loaded."""
     split = split_parts(root, parts, settings.held_out, settings.seed)
@@ -66,6 +68,7 @@ def start_record(
         split=split,
         device=device,
         devices=devices,
+        machines=machines,
         libraries=versions(),
     )
 
@@ -84,32 +87,45 @@ def method_of(record: run.RunRecord) -> Method:
     return build_method(settings.method, teacher, settings.teacher, settings.options, settings.seed)
 
 
-def train(folder: Path, record: run.RunRecord, resume: bool) -> run.RunRecord:
+def train(folder: Path, record: run.RunRecord, resume: bool, group: Fabric | None = None) -> None:
     """Train a run to its end; after each epoch, checkpoint and record are on disk.
 
     Args:
-        folder: the run's.
+        folder: the run's; of several machines it is the first one's that counts.
         record: from `start_record`, or from `run.load` when resuming.
         resume: continue from the checkpoint.
+        group: the processes that train, this one among them; None to start as many as the record says.
 
     Raises:
         DataError: images that are gone, changed or unreadable.
         RunError: the loss is no number, or a process was killed.
     """
-    launch(_train_here, record.device, record.devices, folder, record, resume)
-    return run.load(folder)
+    if group is None:
+        launch(_train_here, record.device, record.devices, folder, record, resume)
+    else:
+        _train_here(group, folder, record, resume)
 
 
 def _train_here(fabric: Fabric, folder: Path, record: run.RunRecord, resume: bool) -> None:
     settings = record.settings
     seed_everything(settings.seed, verbose=False)
-    images = SplitImages.read(record).for_network()
-    method = method_of(record).to(memory_format=torch.channels_last)
+    images = together(fabric, lambda: SplitImages.read(record).for_network())
+    method = _method_on_each_machine(fabric, record).to(memory_format=torch.channels_last)
+    if fabric.world_size > 1:
+        share_statistics(method.student)
     fabric.to_device(method)
     began = time.perf_counter()
-    # The first process trains what is needed; the others find it in the folder.
-    with fabric.rank_zero_first():
-        method.prepare(images.pixels[np.flatnonzero(~images.held_out)], folder, settings.seed, fabric.device)
+    training = images.only(~images.held_out)
+    from_first(fabric, lambda: method.prepare(training, folder, settings.seed, fabric.device))
+    share_state(fabric, method.student)
     record = record.model_copy(update={"seconds": record.seconds + time.perf_counter() - began})
     store = TargetStore(folder, fabric, method, images.pixels, settings)
     Trainer(folder, record, fabric, method, images, store).run(resume)
+
+
+def _method_on_each_machine(fabric: Fabric, record: run.RunRecord) -> Method:
+    """The first process of a machine goes first: what it downloads, the others find."""
+    leads = fabric.local_rank == 0
+    found = together(fabric, lambda: [method_of(record)] if leads else [])
+    found += together(fabric, lambda: [] if leads else [method_of(record)])
+    return found[0]

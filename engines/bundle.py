@@ -239,6 +239,7 @@ class Network:
         path: the ONNX file.
         input, outputs: what goes in and out, by name.
         grid: how images are cut into tiles of the input's size; None where they go in whole.
+        sha256: of the file, where it was verified; None where nobody knows it yet.
     """
 
     path: Path
@@ -246,6 +247,7 @@ class Network:
     input: ImageInput
     outputs: Outputs
     grid: TileGrid | None = None
+    sha256: str | None = None
 
 
 class Bundle(BaseModel):
@@ -259,7 +261,14 @@ class Bundle(BaseModel):
     @property
     def network(self) -> Network:
         manifest = self.manifest
-        return Network(self.folder / MODEL, manifest.precision, manifest.input, manifest.outputs, manifest.grid)
+        return Network(
+            self.folder / MODEL,
+            manifest.precision,
+            manifest.input,
+            manifest.outputs,
+            manifest.grid,
+            manifest.files[MODEL].sha256,
+        )
 
     @property
     def golden_path(self) -> Path:
@@ -276,6 +285,18 @@ def load(folder: Path) -> Bundle:
 
     Raises:
         BundleError: missing, of a newer schema, malformed, altered, or a file that differs from its record.
+    """
+    manifest = read_manifest(folder)
+    for name, record in manifest.files.items():
+        _check_file(folder, name, record)
+    return Bundle(folder=folder, manifest=manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and verify a bundle's manifest and no other file: to show what it says, not to use the bundle.
+
+    Raises:
+        BundleError: missing, of a newer schema, malformed, or altered.
     """
     path = folder / MANIFEST
     try:
@@ -299,9 +320,7 @@ def load(folder: Path) -> Bundle:
     if manifest.digest != _digest(raw):
         raise BundleError(f"{path} was altered after it was built; build or copy the bundle again.")
     _check_consistency(path, manifest)
-    for name, record in manifest.files.items():
-        _check_file(folder, name, record)
-    return Bundle(folder=folder, manifest=manifest)
+    return manifest
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> Bundle:

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: written to a temporary name, fsynced, renamed."""
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -7,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Of <fcntl.h> and <linux/fs.h>.
+_HERE, _EXCHANGE = -100, 2
 
 
 def sha256_of(path: Path) -> str:
@@ -46,7 +50,8 @@ def replace_synced(scratch: Path, target: Path) -> None:
 def folder_atomic(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
 
-    An existing `target` is replaced: it is moved aside first and deleted only after the new one is in place.
+    An existing `target` is replaced, in one step where the file system can; else it is moved aside first. It is
+    deleted only after the new one is in place.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -58,9 +63,12 @@ def folder_atomic(target: Path) -> Iterator[Path]:
             if file.is_file():
                 _sync(file)
         _sync_folder(scratch)
-        if target.exists():
-            target.replace(old)
-        scratch.replace(target)
+        if target.exists() and _exchanged(scratch, target):
+            scratch.replace(old)
+        else:
+            if target.exists():
+                target.replace(old)
+            scratch.replace(target)
         _sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
@@ -68,6 +76,15 @@ def folder_atomic(target: Path) -> Iterator[Path]:
             old.replace(target)
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths swap what they name, as Linux's renameat2 does; False where kernel or file system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,10 @@ from engines.errors import UndecodableImage
 
 MAX_OVERLAY_SIDE = 2048
 SCALE_KEY = "unispect:scale"
+MAX_LAYER_SIDE = 256
 _OPACITY = 0.65
+# A line waits for it.
+_FAST_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
@@ -29,21 +32,36 @@ def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshol
         uint8 [H, W, 3] RGB.
     """
     height, width = image.shape[:2]
-    strength = np.sqrt(np.clip(anomaly_map / (2.0 * max(threshold, 1e-12)), 0.0, 1.0)).astype(np.float32)
-    strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    strength = _resized(_strength(anomaly_map, threshold), width, height, cv2.INTER_LINEAR)
+    colours = _colours(strength)[:, :, ::-1]
     weight = (_OPACITY * strength)[:, :, None]
     return np.asarray(image * (1.0 - weight) + colours * weight, dtype=np.uint8)
 
 
+def encode_layer(anomaly_map: NDArray[np.float32], threshold: float) -> bytes:
+    """The colours of `overlay` alone, as PNG with transparency, to be laid over the picture at any opacity.
+
+    Args:
+        anomaly_map: float32 [h, w]; it gives the PNG its size, reduced to `MAX_LAYER_SIDE` where it is larger.
+        threshold: the class's score threshold, > 0.
+    """
+    strength = _strength(anomaly_map, threshold)
+    ratio = MAX_LAYER_SIDE / max(strength.shape)
+    if ratio < 1.0:
+        height, width = (max(1, round(side * ratio)) for side in strength.shape)
+        strength = _resized(strength, width, height, cv2.INTER_AREA)
+    alpha = (strength * 255).astype(np.uint8)
+    return _encode(".png", np.dstack([_colours(strength), alpha]), _FAST_PNG)
+
+
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """uint8 [H, W, 3] RGB as PNG. Fast compression: a line waits for it."""
-    return _encode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    """uint8 [H, W, 3] RGB as PNG."""
+    return _encode(".png", image[:, :, ::-1], _FAST_PNG)
 
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> bytes:
     """uint8 [H, W, 3] RGB as JPEG of the given quality, 1 to 100."""
-    return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return _encode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def encode_map(anomaly_map: NDArray[np.float32]) -> tuple[bytes, float]:
@@ -73,7 +91,19 @@ def decode_map(png: bytes) -> NDArray[np.float32]:
         raise UndecodableImage(f"The PNG is no anomaly map ({error}); delete it.") from error
 
 
+def _strength(anomaly_map: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    return np.asarray(np.sqrt(np.clip(anomaly_map / (2.0 * max(threshold, 1e-12)), 0.0, 1.0)), dtype=np.float32)
+
+
+def _resized(strength: NDArray[np.float32], width: int, height: int, interpolation: int) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(strength, (width, height), interpolation=interpolation), dtype=np.float32)
+
+
+def _colours(strength: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), dtype=np.uint8)
+
+
 def _encode(extension: str, image: NDArray[np.uint8], parameters: list[int]) -> bytes:
-    done, encoded = cv2.imencode(extension, np.ascontiguousarray(image[:, :, ::-1]), parameters)
+    done, encoded = cv2.imencode(extension, np.ascontiguousarray(image), parameters)
     assert done, f"OpenCV could not write {extension}"
     return encoded.tobytes()

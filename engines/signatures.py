@@ -66,14 +66,13 @@ class TrustedKeys:
 
     def verify(self, folder: Path) -> None:
         """Check who signed a bundle. Raises SignatureError where it is none of these, or it was altered since."""
-        path = folder / SIGNATURE
-        if not path.is_file():
+        found = _signature_of(folder)
+        if found is None:
             raise SignatureError(f"The bundle {folder} is not signed; sign it with build-engines sign.")
         try:
-            found = _Signature.model_validate_json(_read(path))
             signature = base64.b64decode(found.signature, validate=True)
-        except (ValidationError, binascii.Error) as error:
-            raise SignatureError(f"{path} is no signature; sign the bundle again.") from error
+        except binascii.Error as error:
+            raise SignatureError(f"{folder / SIGNATURE} is no signature; sign the bundle again.") from error
         if (key := self._keys.get(found.key)) is None:
             trusted = ", ".join(self._keys)
             raise SignatureError(f"The bundle {folder} is signed by {found.key[:32]!r}, and trusted are {trusted}.")
@@ -93,6 +92,15 @@ def load(folder: Path, trusted: TrustedKeys | None) -> Bundle:
     if trusted is not None:
         trusted.verify(folder)
     return bundles.load(folder)
+
+
+def signer(folder: Path) -> str | None:
+    """The fingerprint of the key that a bundle names as its signer, which proves nothing; None where it is not signed.
+
+    Raises SignatureError where the signature cannot be read.
+    """
+    found = _signature_of(folder)
+    return None if found is None else found.key
 
 
 def generate(path: Path) -> Path:
@@ -137,6 +145,16 @@ def sign(folder: Path, key_path: Path) -> str:
 def fingerprint(key: Ed25519PublicKey) -> str:
     """What a key is called by: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def _signature_of(folder: Path) -> _Signature | None:
+    path = folder / SIGNATURE
+    if not path.is_file():
+        return None
+    try:
+        return _Signature.model_validate_json(_read(path))
+    except ValidationError as error:
+        raise SignatureError(f"{path} is no signature; sign the bundle again.") from error
 
 
 def _public_pem(key: Ed25519PublicKey) -> bytes:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from types import FrameType
@@ -20,7 +21,7 @@ from service.errors import StartError
 from service.logs import json_logs
 from service.metrics import Metrics
 from service.security.connections import BoundedConnection, ConnectionLimits
-from service.security.tls import server_context
+from service.security.tls import Renewal, server_context
 from service.settings import PROGRAM, Settings, read_settings
 
 # The module whose `main` takes the arguments that follow; what serves imports none of them.
@@ -28,6 +29,7 @@ COMMANDS = {"keys": "service.security.keys_command", "post": "service.posting"}
 _BACKLOG = 2048
 # Above the minute that many clients keep a connection, so that the client closes it and no request meets a closed one.
 _KEEP_ALIVE_SECONDS = 75
+_RENEWAL_SECONDS = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,16 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _command(*arguments)
     try:
         settings = read_settings(arguments)
-        tls = server_context(settings)
-        app = create_app(settings)
-        listener = _listen(settings)
+        with json_logs(settings.log_level):
+            _serve(settings)
     except UnispectError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    tls = server_context(settings)
+    app = create_app(settings)
     config = uvicorn.Config(
         app,
         http=_bounded_connection(settings, app.state.context.metrics),
         ssl_context_factory=(lambda *_: tls) if tls else None,
+        callback_notify=_renewal(tls, settings),
+        timeout_notify=_RENEWAL_SECONDS,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -60,13 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    with json_logs(settings.log_level), listener:
+    with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         logging.getLogger("service").info(
             "Listening on %s://%s:%d.", "https" if tls else "http", f"[{host}]" if ":" in host else host, port
         )
         _Server(config, app.state.context).run(sockets=[listener])
-    return 0
 
 
 class _Server(uvicorn.Server):
@@ -81,6 +89,12 @@ class _Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
+
+
+def _renewal(tls: ssl.SSLContext | None, settings: Settings) -> Callable[[], Awaitable[None]] | None:
+    if tls is None or settings.tls_certificate is None:
+        return None
+    return Renewal(tls, settings.tls_certificate, settings.tls_key or settings.tls_certificate).check
 
 
 def _bounded_connection(settings: Settings, metrics: Metrics) -> type[asyncio.Protocol]:

@@ -21,8 +21,8 @@ class Admission:
 
     def __init__(self, max_queue: int, deadline_seconds: float) -> None:
         self.depth = 0
+        self.max_queue = max_queue
         self.deadline_seconds = deadline_seconds
-        self._max_queue = max_queue
         self._interval = 0.0
         self._last_answer: float | None = None
 
@@ -33,10 +33,10 @@ class Admission:
 
     def check(self, seconds: float) -> None:
         """Raises QueueFull where an inspection would not be answered within `seconds`."""
-        if self.depth >= self._max_queue:
+        if self.depth >= self.max_queue:
             wait = self.expected_wait
             raise QueueFull(
-                f"{self._max_queue} inspections are waiting already; send the image again in {_some(wait)}.", wait
+                f"{self.max_queue} inspections are waiting already; send the image again in {_some(wait)}.", wait
             )
         if self.depth and self.expected_wait > _MARGIN * seconds:
             wait = self.expected_wait

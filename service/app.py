@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 
 from service.assembly import assemble
 from service.middleware import QUIET_PATHS, BodyLimit, RequestRecords
+from service.problem_pages import ProblemPages
 from service.problems import install_problem_handlers
 from service.routes import (
     batch,
@@ -21,10 +22,14 @@ from service.routes import (
     live,
     oip,
     oip_repository,
-    page,
     reviews,
     statistics,
 )
+from service.routes.pages import docs, sign_in, trying
+from service.routes.pages import engines as engines_page
+from service.routes.pages import history as history_page
+from service.routes.pages import live as live_page
+from service.routes.pages import statistics as statistics_page
 from service.security.authentication import Authentication
 from service.settings import Settings
 from service.tracing import NO_SPANS
@@ -54,13 +59,23 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=tracing.config(QUIET_PATHS) if tracing else NO_SPANS,
         redirect_slashes=False,
         middleware=[
+            Middleware(ProblemPages),
             Middleware(RequestRecords, metrics=context.metrics),
-            Middleware(Authentication, keyring=context.keyring, quotas=context.quotas),
+            Middleware(
+                Authentication,
+                keyring=context.keyring,
+                verifier=context.verifier,
+                sessions=context.sessions,
+                quotas=context.quotas,
+            ),
             Middleware(
                 BodyLimit,
                 max_bytes=settings.max_body_bytes,
                 max_seconds=settings.body_seconds,
-                larger={engines.UPLOAD_PATH: settings.max_bundle_bytes},
+                larger={
+                    engines.UPLOAD_PATH: settings.max_bundle_bytes,
+                    engines_page.UPLOAD_PATH: settings.max_bundle_bytes,
+                },
             ),
         ],
     )
@@ -81,8 +96,14 @@ def create_app(settings: Settings) -> FastAPI:
         engine,
         engines,
         health,
-        page,
+        docs,
+        engines_page,
+        history_page,
+        live_page,
+        statistics_page,
+        sign_in,
+        trying,
     ):
         app.include_router(routes.router)
-    page.mount_files(app)
+    docs.mount_files(app)
     return app

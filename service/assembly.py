@@ -1,17 +1,20 @@
 """Makes what the service consists of, from its settings."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 from engines import signatures
 from engines.bundle import Bundle
+from engines.signatures import TrustedKeys
 from service.afterwards import Afterwards
+from service.bundle_source import Source
 from service.context import Context
+from service.disk_usage import DiskUsage
 from service.drift_monitor import DriftMonitor
 from service.engine_control import EngineControl
 from service.engine_store import EngineStore, State
 from service.errors import StartError
+from service.fetching import FetchedBundles
 from service.history import History
 from service.inspector import Inspector
 from service.ledger.database import parse_url
@@ -22,9 +25,12 @@ from service.picture_folder import PictureFolder
 from service.picture_policy import PicturePolicy
 from service.picture_store import PictureStore
 from service.reading import ReadingThreads
+from service.recent import RecentPictures
 from service.recorder import Recorder
 from service.security.keyring import Keyring
 from service.security.quotas import Quotas
+from service.security.sessions import Sessions
+from service.security.verifier import Verifier
 from service.settings import Settings
 from service.shadow import Shadow
 from service.shadow_ledger import ledger_shadow
@@ -40,12 +46,11 @@ def assemble(settings: Settings) -> Context:
     Raises:
         BundleError: the bundle is missing, altered or of another schema.
         KeyFileError: the file of the API keys cannot be used.
-        StartError: others could reach the service and it has no key; the data folder cannot be written, or there can
-            be no such ledger.
+        StartError: others could reach the service and it has no key; the data folder cannot be written, there can be
+            no such ledger, or the bundle cannot be fetched.
     """
-    trusted = signatures.TrustedKeys.read(settings.trusted_keys) if settings.trusted_keys else None
-    load = partial(signatures.load, trusted=trusted)
-    bundle = load(settings.bundle)
+    trusted = TrustedKeys.read(settings.trusted_keys) if settings.trusted_keys else None
+    bundle = _configured(settings, trusted)
     options = EngineOptions(
         backend=settings.backend,
         threads=settings.threads,
@@ -54,10 +59,10 @@ def assemble(settings: Settings) -> Context:
         max_delay=settings.max_delay_ms / 1000,
         max_pixels=settings.max_pixels,
     )
-    keyring = Keyring(settings.data_dir)
+    keyring = Keyring(settings.keys_dir or settings.data_dir)
     keyring.require_for(settings.host)
     quotas = Quotas(settings.quota_per_second) if settings.quota_per_second else None
-    store = EngineStore(settings.data_dir / "engines", settings.max_bundle_bytes, load)
+    store = EngineStore(settings.data_dir / "engines", settings.max_bundle_bytes, trusted)
     served, state = _served(store, bundle)
     inspector = Inspector(
         served,
@@ -75,7 +80,7 @@ def assemble(settings: Settings) -> Context:
     shadow = Shadow(options, inspector.admission, [ledger_shadow(ledger), metrics.count_shadow])
     telemetry = Telemetry(settings.sysfs_root)
     pictures = _picture_store(settings)
-    for collector in (drift, telemetry, pictures):
+    for collector in (drift, telemetry, pictures, DiskUsage(settings.data_dir)):
         metrics.registry.register(collector)
     return Context(
         inspector=inspector,
@@ -89,12 +94,15 @@ def assemble(settings: Settings) -> Context:
         statistics=StatisticsReader(ledger.engine),
         reading=ReadingThreads(),
         pictures=pictures,
+        recent=RecentPictures(),
         live=Live(),
         settings=settings,
         drift=drift,
         telemetry=telemetry,
         tracing=Tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None,
         keyring=keyring,
+        verifier=Verifier(keyring),
+        sessions=Sessions(settings.data_dir, keyring),
         quotas=quotas,
     )
 
@@ -108,6 +116,15 @@ def _writable(folder: Path) -> Path:
     if not os.access(cache_dir, os.W_OK | os.X_OK):
         raise StartError(f"The data folder {folder} cannot be written; give another with --data-dir.")
     return folder
+
+
+def _configured(settings: Settings, trusted: TrustedKeys | None) -> Bundle:
+    if settings.bundle_url:
+        fetched = FetchedBundles(_writable(settings.data_dir) / "fetched", settings.max_bundle_bytes, trusted)
+        return fetched.fetch(Source(settings.bundle_url, signed=trusted is not None))
+    if settings.bundle is None:
+        raise StartError("The setting bundle is missing; give --bundle or set UNISPECT_BUNDLE, or --bundle-url.")
+    return signatures.load(settings.bundle, trusted)
 
 
 def _served(store: EngineStore, bundle: Bundle) -> tuple[Bundle, State]:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from pathlib import Path
 
 from engines.backends import choose
@@ -12,6 +13,7 @@ from service.health import Health, Report, Stage
 
 _NICENESS = 10
 _LOG_SECONDS = 30.0
+_TAIL_LINES, _LINE_LETTERS = 20, 300
 _log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,14 @@ class Compilation:
         self._bundle, self._backend, self._cache_dir = bundle, backend, cache_dir
         self._process: CompileProcess | None = None
         self._lock = threading.Lock()
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.cancelled = False
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The latest lines that the compiler logged, the newest last."""
+        with self._lock:
+            return tuple(self._tail)
 
     def run(self, report: Report) -> None:
         """Compile, and wait for it.
@@ -43,7 +52,7 @@ class Compilation:
         with self._lock:
             if self.cancelled:
                 raise CompileError("The service stops; the engine is compiled at its next start.")
-            self._process = CompileProcess(self._bundle, arguments, _log.info)
+            self._process = CompileProcess(self._bundle, arguments, self._note)
         result = self._process.follow(_Reporter(report))
         _log.info("Compiled %s in %.0f s.", result.plan, result.record.seconds)
 
@@ -53,6 +62,11 @@ class Compilation:
             self.cancelled = True
             if self._process is not None:
                 self._process.kill()
+
+    def _note(self, line: str) -> None:
+        _log.info(line)
+        with self._lock:
+            self._tail.append(line[:_LINE_LETTERS])
 
 
 class _Reporter:

@@ -16,9 +16,12 @@ from service.live import Live
 from service.metrics import Metrics
 from service.picture_store import PictureStore
 from service.reading import ReadingThreads
+from service.recent import RecentPictures
 from service.recorder import Recorder
 from service.security.keyring import Keyring
 from service.security.quotas import Quotas
+from service.security.sessions import Sessions
+from service.security.verifier import Verifier
 from service.settings import Settings
 from service.shadow import Shadow
 from service.statistics import StatisticsReader
@@ -41,12 +44,15 @@ class Context:
     statistics: StatisticsReader
     reading: ReadingThreads
     pictures: PictureStore
+    recent: RecentPictures
     live: Live
     settings: Settings
     drift: DriftMonitor
     telemetry: Telemetry
     tracing: Tracing | None
     keyring: Keyring
+    verifier: Verifier
+    sessions: Sessions
     quotas: Quotas | None
 
     @property
@@ -54,6 +60,15 @@ class Context:
         """The stage now: an engine that is ready needs a ledger that can be written."""
         health, problem = self.inspector.health, self.ledger.problem
         return Health(Stage.NO_LEDGER, problem) if health.ready and problem is not None else health
+
+    def check(self, deadline_seconds: float | None) -> None:
+        """Raises NotReady, QueueFull or LedgerFailed where an inspection would be refused now: before its body is read.
+
+        Args:
+            deadline_seconds: in which it is to be answered; None means the service's own.
+        """
+        self.inspector.check(deadline_seconds)
+        self.ledger.check()
 
     async def start(self) -> None:
         """Start all threads and tasks; the engine is ready later."""

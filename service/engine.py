@@ -43,6 +43,11 @@ class Engine:
         """Whether `cancel` was called."""
         return self._compilation.cancelled
 
+    @property
+    def build_log(self) -> tuple[str, ...]:
+        """The latest lines of the compiler, where one was needed; the newest last."""
+        return self._compilation.tail
+
     def open(self, tell: Report, compiling: Callable[[], None]) -> None:
         """Make the engine ready.
 

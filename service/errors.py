@@ -7,6 +7,10 @@ class StartError(UnispectError):
     """The service cannot start: a wrong setting, a folder it cannot write, a port it cannot have."""
 
 
+class FetchFailed(StartError):
+    """The archive of the bundle to serve cannot be had from its address."""
+
+
 class NotReady(UnispectError):
     """The engine is starting, stopping or failed."""
 

@@ -12,6 +12,8 @@ from service.live import Live, Reader
 EVENT = "inspection"
 _KEEP_ALIVE_SECONDS = 15.0
 _RETRY_MILLISECONDS = 2000
+# After a pause an event is sent at once. Of many a second those of a pause go together: sending is what costs.
+_PAUSE_SECONDS = 0.1
 
 
 class InspectionStream(EventSourceResponse):
@@ -63,5 +65,6 @@ async def _chunks(
     async for new in reader.records(_KEEP_ALIVE_SECONDS):
         if new is None:
             yield KEEPALIVE_COMMENT
-        elif new.id not in told:
-            yield event(new)
+            continue
+        yield b"".join(event(one) for one in (new, *reader.waiting()) if one.id not in told)
+        await asyncio.sleep(_PAUSE_SECONDS)

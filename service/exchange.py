@@ -5,6 +5,7 @@ from time import perf_counter
 
 from starlette.types import Scope
 
+from service.security.roles import Role
 from service.trace_context import TraceContext
 
 _KEY = "unispect.exchange"
@@ -18,12 +19,16 @@ class Exchange:
         address: where the request came from.
         began: by `perf_counter`.
         client: who asks: the name of the key, or the address where there is none.
+        role: of that key.
+        session: whether a person's browser gave that key as the session that it began.
         trace: its place in a trace, where it has one.
     """
 
     request_id: str
     address: str
     client: str
+    role: Role | None = None
+    session: bool = False
     trace: TraceContext | None = None
     outcome: str = "ok"
     detail: str | None = None

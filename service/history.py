@@ -1,18 +1,21 @@
 """What was inspected, read from the ledger in pages, newest first."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, select
+from sqlalchemy import Column, Engine, Select, func, select
 
 from service.errors import UnknownInspection
+from service.history_filter import Filter, Place, page_query
 from service.ids import first_id_at
 from service.ledger.records import InspectionRecord
 from service.ledger.schema import inspections, reviews
 
 # An id is taken just before its record is committed: none that is older than this is still to come.
 SETTLED_MICROSECONDS = 60_000_000
+# Clients give stations names.
+_MOST_NAMES = 200
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -40,40 +43,6 @@ class Entry:
     review: Review | None
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which inspections; None leaves a member open.
-
-    Attributes:
-        since, until: microseconds since 1970 in UTC; the first included, the last not.
-        reviewed: whether there is a review.
-    """
-
-    part_class: str | None = None
-    verdict: str | None = None
-    station: str | None = None
-    part_id: str | None = None
-    since: int | None = None
-    until: int | None = None
-    reviewed: bool | None = None
-
-    def conditions(self) -> Iterable[ColumnElement[bool]]:
-        """For a WHERE."""
-        for name in ("part_class", "verdict", "station", "part_id"):
-            if (value := getattr(self, name)) is not None:
-                yield inspections.c[name] == value
-        # Ids sort by time: the span of ids is found at once, the column settles what is within a millisecond.
-        if self.since is not None:
-            yield inspections.c.id >= first_id_at(self.since)
-            yield inspections.c.time >= self.since
-        if self.until is not None:
-            yield inspections.c.id < first_id_at(self.until + 1_000)
-            yield inspections.c.time < self.until
-        if self.reviewed is not None:
-            is_reviewed = inspections.c.id.in_(select(reviews.c.inspection_id))
-            yield is_reviewed if self.reviewed else ~is_reviewed
-
-
 class History:
     """Reads the ledger. Thread-safe; every call waits for the database.
 
@@ -84,12 +53,15 @@ class History:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Filter, limit: int, after: str | None = None) -> list[Entry]:
-        """The newest `limit` inspections, or those that come after the inspection with the id `after`."""
-        query = select(inspections).where(*wanted.conditions())
-        if after is not None:
-            query = query.where(inspections.c.id < after)
-        return self._entries(query.order_by(inspections.c.id.desc()).limit(limit))
+    def page(self, wanted: Filter, limit: int, after: str | None = None, before: str | None = None) -> list[Entry]:
+        """At most `limit` inspections, the newest first.
+
+        Args:
+            after: the id of an inspection that the page comes after, newest first; None begins with the newest.
+            before: the id of one that the page comes directly before.
+        """
+        entries = self._entries(page_query(wanted, limit, Place(after, before)))
+        return entries if before is None else entries[::-1]
 
     def entry(self, inspection_id: str) -> Entry:
         """One inspection. Raises UnknownInspection where the ledger has none with this id."""
@@ -114,7 +86,24 @@ class History:
             rows = connection.execute(query.order_by(inspections.c.id.desc()).limit(limit)).all()
         return [InspectionRecord.of_row(row) for row in reversed(rows)]
 
-    def _entries(self, query: Select[tuple[object, ...]]) -> list[Entry]:
+    def part_classes(self) -> list[str]:
+        """Of which there are inspections, in the order of the alphabet; the first 200."""
+        return self._names(inspections.c.part_class)
+
+    def stations(self) -> list[str]:
+        """The same of stations."""
+        return self._names(inspections.c.station)
+
+    def _names(self, column: Column[Any]) -> list[str]:
+        """From one name to the next by the column's index, which is as quick as there are names."""
+        first = select(func.min(column).label("name")).where(column.is_not(None)).cte("names", recursive=True)
+        following = select(func.min(column)).where(column > first.c.name).scalar_subquery()
+        names = first.union_all(select(following).where(first.c.name.is_not(None)))
+        query = select(names.c.name).where(names.c.name.is_not(None)).limit(_MOST_NAMES)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def _entries(self, query: Select[Any]) -> list[Entry]:
         with self._engine.connect() as connection:
             records = [InspectionRecord.of_row(row) for row in connection.execute(query)]
         latest: dict[str, Review] = {}

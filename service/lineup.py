@@ -25,12 +25,14 @@ class Lineup:
     Attributes:
         serving: takes every new picture.
         candidate: opens beside it, to take its place.
+        failed: was to serve, and could not be opened while another backend stood in.
     """
 
     def __init__(self, bundle: Bundle, options: EngineOptions, deliver: Deliver, meanwhile: str | None) -> None:
         self._options, self._deliver, self._meanwhile = options, deliver, meanwhile
         self.serving = self.worker(bundle)
         self.candidate: EngineWorker | None = None
+        self.failed: EngineWorker | None = None
         self._remark: str | None = None
         self._retired: set[EngineWorker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,10 +60,11 @@ class Lineup:
         first = self.serving
         first.start(lambda: self._do(self._stand_in(first)) if self._meanwhile else None)
 
-    async def activate(self, bundle: Bundle, proven: Callable[[Bundle], Awaitable[None]]) -> None:
+    async def activate(self, candidate: EngineWorker, proven: Callable[[Bundle], Awaitable[None]]) -> None:
         """Let an engine take over: no request fails, none is answered by two engines.
 
         Args:
+            candidate: as `worker` makes it.
             proven: called once the engine is ready, just before it serves; where it raises, it does not.
 
         Raises:
@@ -71,10 +74,10 @@ class Lineup:
         if self.candidate is not None:
             name = self.candidate.engine.name
             raise ActivationRunning(f"The engine {name['name']} {name['version']} is being activated; wait for it.")
-        self.candidate = candidate = self.worker(bundle)
+        self.candidate = candidate
         try:
             await candidate.start()
-            await proven(bundle)
+            await proven(candidate.engine.bundle)
         except BaseException:
             candidate.retire()
             raise
@@ -98,6 +101,7 @@ class Lineup:
             await stand_in.start()
             await first.opened()
         except UnispectError as error:
+            self.failed = first
             if stand_in.health.ready:
                 name = stand_in.engine.name["backend"]
                 self._remark = f"{name} serves, for the engine could not be compiled: {error}"
@@ -108,7 +112,7 @@ class Lineup:
 
     def _swap(self, worker: EngineWorker) -> None:
         previous, self.serving = self.serving, worker
-        self._remark = None
+        self._remark, self.failed = None, None
         self._retired = {one for one in self._retired if one.alive} | {previous}
         previous.retire()
         _log.info("Engine %(name)s %(version)s on %(backend)s serves from now on.", worker.engine.name)

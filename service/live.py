@@ -42,6 +42,17 @@ class Reader:
             self._ended = True
             self._waiting.put_nowait(None)
 
+    def waiting(self) -> list[InspectionRecord]:
+        """What has come and was not given by `records` yet; it gives what comes after those."""
+        found: list[InspectionRecord] = []
+        while not self._waiting.empty():
+            record = self._waiting.get_nowait()
+            if record is None:
+                self._waiting.put_nowait(None)
+                break
+            found.append(record)
+        return found
+
     async def records(self, idle_seconds: float) -> AsyncIterator[InspectionRecord | None]:
         """Each record as it comes, and None whenever none has come for `idle_seconds`."""
         while True:

@@ -17,7 +17,7 @@ from service.problems import error_response, internal_error_response
 from service.security.headers import add_security_headers
 from service.trace_context import TRACEPARENT, trace_context
 
-# Asked every few seconds by machines: their lines would bury the others.
+# Asked every few seconds by machines: their lines, and their counts, would bury the others.
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _log = logging.getLogger("service.requests")
@@ -69,8 +69,10 @@ class RequestRecords:
             self._record(scope, exchange, status, perf_counter() - start)
 
     def _record(self, scope: Scope, exchange: Exchange, status: int, seconds: float) -> None:
-        self._metrics.count_request(_route_template(scope), exchange.outcome)
-        if scope["path"] in QUIET_PATHS or not _log.isEnabledFor(logging.INFO):
+        if scope["path"] in QUIET_PATHS:
+            return
+        self._metrics.count_request(_api(scope), exchange.outcome, status)
+        if not _log.isEnabledFor(logging.INFO):
             return
         fields = {
             "request_id": exchange.request_id,
@@ -167,10 +169,11 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
-def _route_template(scope: Scope) -> str:
+def _api(scope: Scope) -> str:
+    """The tag of the request's route, in lower case; pages have none, mounted files no route but an endpoint."""
     if (route := scope.get("route")) is not None:
-        return str(route.path)
-    # Mounted files leave no route, only an endpoint.
+        tags = getattr(route, "tags", None)
+        return str(tags[0]).lower().replace(" ", "-") if tags else "pages"
     return "files" if "endpoint" in scope else "unmatched"
 
 

@@ -54,9 +54,7 @@ class PictureFolder:
         """
         if self.touch_picture(sha256):
             return 0
-        # JPEGs of phones that hold a second picture call themselves MPO.
-        extension = _EXTENSIONS.get(read_header(data, KEPT_MAX_PIXELS).format, "jpg")
-        write_atomic(self._picture(sha256, extension), data)
+        write_atomic(self._picture(sha256, _extension(data)), data)
         return len(data)
 
     def add_map(self, inspection_id: str, anomaly_map: NDArray[np.float32]) -> int:
@@ -80,6 +78,14 @@ class PictureFolder:
             return self._map(inspection_id).read_bytes()
         except FileNotFoundError:
             return None
+
+    def has_picture(self, sha256: str) -> bool:
+        """Whether a picture is kept."""
+        return any(self._picture(sha256, extension).is_file() for extension in _MEDIA_TYPES)
+
+    def has_map(self, inspection_id: str) -> bool:
+        """Whether a map is kept."""
+        return self._map(inspection_id).is_file()
 
     def touch_picture(self, sha256: str) -> bool:
         """Let a picture count as new, so that it is kept for longer. Returns whether it is kept."""
@@ -125,6 +131,16 @@ class PictureFolder:
     def _map(self, inspection_id: str) -> Path:
         # The first digits of an id are the time: all of a year would be in one folder.
         return self._maps / inspection_id[-2:] / f"{inspection_id}.png"
+
+
+def describe_picture(data: bytes) -> KeptPicture:
+    """A picture that was inspected, and what it is."""
+    return KeptPicture(data, _MEDIA_TYPES[_extension(data)])
+
+
+def _extension(data: bytes) -> str:
+    # JPEGs of phones that hold a second picture call themselves MPO.
+    return _EXTENSIONS.get(read_header(data, KEPT_MAX_PIXELS).format, "jpg")
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:

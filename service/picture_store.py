@@ -10,7 +10,6 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
@@ -22,23 +21,13 @@ from engines.errors import ImageError
 from service.ledger.records import InspectionRecord
 from service.picture_folder import PictureFolder
 from service.picture_policy import PicturePolicy
+from service.pictures import InspectedPicture
 
 _MOST_WAITING_BYTES = 64 * 2**20
 _SWEEP_SECONDS = 3600.0
 _JOIN_SECONDS = 5.0
 _OUTCOMES = ("kept", "behind", "disk_full", "failed")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    record: InspectionRecord
-    data: bytes
-    anomaly_map: NDArray[np.float32]
-
-    @property
-    def size(self) -> int:
-        return len(self.data) + self.anomaly_map.nbytes
 
 
 class PictureStore(Collector):
@@ -63,7 +52,7 @@ class PictureStore(Collector):
         self._kept_bytes = 0
         self._outcomes = Counter(dict.fromkeys(_OUTCOMES, 0))
         self._trouble: str | None = None
-        self._offers: SimpleQueue[_Offer | None] = SimpleQueue()
+        self._offers: SimpleQueue[InspectedPicture | None] = SimpleQueue()
         self._closing = threading.Event()
         self._sweep_due = threading.Event()
         self._writer = threading.Thread(target=self._write_offers, name="pictures", daemon=True)
@@ -91,7 +80,7 @@ class PictureStore(Collector):
         """
         if not self._policy.keeps(record.verdict, record.id):
             return
-        offer = _Offer(record, data, anomaly_map)
+        offer = InspectedPicture(record, data, anomaly_map)
         with self._lock:
             if self._waiting_bytes and self._waiting_bytes + offer.size > _MOST_WAITING_BYTES:
                 self._outcomes["behind"] += 1
@@ -129,7 +118,7 @@ class PictureStore(Collector):
             if full:
                 self._sweep_due.set()
 
-    def _write(self, offer: _Offer) -> tuple[str, int]:
+    def _write(self, offer: InspectedPicture) -> tuple[str, int]:
         """What became of an offer, and the bytes that were added."""
         try:
             self.folder.root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The heatmap of an inspection, in the form that was asked for."""
+"""The picture of an inspection, and its heatmap in the form that was asked for."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,13 +8,29 @@ from numpy.typing import NDArray
 
 from engines import heatmap, images
 from engines.scoring import Inspection
+from service.ledger.records import InspectionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedPicture:
+    """What was inspected: the bytes that were sent, and the anomaly map float32 [h, w] that came of them."""
+
+    record: InspectionRecord
+    data: bytes
+    anomaly_map: NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self.data) + self.anomaly_map.nbytes
 
 
 class HeatmapKind(StrEnum):
-    """`overlay` colours the original picture; `map` is the anomaly map itself as 16-bit grey PNG."""
+    """`overlay` colours the original picture, `layer` is these colours, `map` the anomaly map as 16-bit grey PNG."""
 
     NONE = "none"
     OVERLAY = "overlay"
+    LAYER = "layer"
     MAP = "map"
 
 
@@ -36,6 +52,8 @@ def draw_heatmap(kind: HeatmapKind, data: bytes, inspection: Inspection, max_pix
             return None
         case HeatmapKind.MAP:
             return Heatmap(*heatmap.encode_map(inspection.anomaly_map))
+        case HeatmapKind.LAYER:
+            return Heatmap(heatmap.encode_layer(inspection.anomaly_map, inspection.threshold))
         case HeatmapKind.OVERLAY:
             return draw_overlay(data, inspection.anomaly_map, inspection.threshold, max_pixels)
 

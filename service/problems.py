@@ -121,6 +121,13 @@ def error_response(scope: Scope, error: engine.UnispectError) -> Response:
     return problem_response(scope, _kind_of(error), str(error))
 
 
+def note_problem(scope: Scope, error: engine.UnispectError) -> int:
+    """Note an error that a page shows, for the log and the metrics; returns its status."""
+    exchange, kind = exchange_of(scope), _kind_of(error)
+    exchange.outcome, exchange.detail = kind.slug, str(error)
+    return kind.status
+
+
 def problem_of(scope: Scope, error: engine.UnispectError) -> Problem:
     """The problem document for an error of one part of a request, as one image of several."""
     return _problem(scope, _kind_of(error), str(error))

@@ -35,7 +35,16 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    bundle: Folder = Field(description="Folder of the engine to serve, as `build-engines quantize` wrote it.")
+    bundle: Folder | None = Field(
+        None, description="Folder of the engine to serve, as `build-engines quantize` wrote it."
+    )
+    bundle_url: str = Field(
+        "",
+        repr=False,
+        description="Address of that folder as a ZIP file, which goes before it: s3://bucket/key, https://host/path or "
+        "file:///folder/file; asked at each start, and what was fetched last serves where it does not answer. Empty "
+        "is none.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 means every network of the machine.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one and logs it.")
     backend: BackendName = Field("auto", description="Inference library; auto takes the fastest one usable here.")
@@ -48,6 +57,11 @@ class Settings(BaseSettings):
         Path("~/.local/share/unispect"),
         validate_default=True,
         description="Folder for all that the service writes; compiled networks are kept in its subfolder cache.",
+    )
+    keys_dir: Folder | None = Field(
+        None,
+        description="Folder of the file keys.json with the API keys, as where a fleet has one for all; by default the "
+        "data folder.",
     )
     ledger: str | None = Field(
         None,
@@ -142,7 +156,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     """The settings from flags and environment. Prints the help and exits where `--help` is among the arguments.
 
     Raises:
-        StartError: an unknown flag, a wrong value, or no bundle.
+        StartError: an unknown flag or a wrong value.
     """
     try:
         return Settings(_cli_parse_args=list(arguments))
@@ -157,6 +171,4 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     variable, flag = f"UNISPECT_{name.upper()}", f"--{name.replace('_', '-')}"
-    if first["type"] == "missing":
-        return f"The setting {name} is missing; give {flag} or set {variable}."
     return f"The setting {name} is {str(first['input'])!r}: {first['msg']}; mend {flag} or {variable}."

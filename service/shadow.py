@@ -10,6 +10,7 @@ from time import perf_counter
 from engines.bundle import Bundle
 from engines.scoring import Inspection
 from service.admission import Admission
+from service.errors import ActivationRunning
 from service.jobs import Job
 from service.pictures import HeatmapKind
 from service.worker import EngineOptions, EngineWorker, Outcome
@@ -50,6 +51,11 @@ class Shadow:
         options: of every engine.
         admission: tells whether an image waits.
         observers: get each inspection of the shadow.
+
+    Attributes:
+        opening: will be the shadow once it is open.
+        skipped: images that it did not see, for there was no time to spare.
+        verdicts: inspections by the verdict of the engine that serves and its own.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Shadow:
     ) -> None:
         self._options, self._admission, self._observers = options, admission, observers
         self._worker: EngineWorker | None = None
+        self.opening: EngineWorker | None = None
         self._seen: _Seen | None = None
         self.skipped = 0
         self.verdicts: Counter[tuple[str, str]] = Counter()
@@ -69,21 +76,36 @@ class Shadow:
         """Name, version, precision and backend; None where there is no shadow."""
         return None if self._worker is None else self._worker.engine.name
 
-    async def use(self, bundle: Bundle | None) -> None:
+    def worker(self, bundle: Bundle) -> EngineWorker:
+        """A worker for `use`, not yet started."""
+        return EngineWorker.of(bundle, self._options, self._deliver)
+
+    async def use(self, worker: EngineWorker | None) -> None:
         """Take an engine, or none. Counts begin anew.
 
-        Raises UnispectError where it cannot be used here; then there is none.
+        Args:
+            worker: as `worker` makes it.
+
+        Raises:
+            ActivationRunning: another one is being opened.
+            UnispectError: it cannot be used here; then there is none.
         """
-        previous, self._worker = self._worker, None
-        if previous is not None:
-            await previous.close()
-        self._seen, self.skipped, self.verdicts = None, 0, Counter()
-        if bundle is None:
-            return
-        worker = EngineWorker.of(bundle, self._options, self._deliver)
-        await worker.start()
-        self._loop = asyncio.get_running_loop()
-        self._worker = worker
+        if self.opening is not None:
+            name = self.opening.engine.name
+            raise ActivationRunning(f"The engine {name['name']} {name['version']} is becoming the shadow; wait for it.")
+        self.opening = worker
+        try:
+            previous, self._worker = self._worker, None
+            if previous is not None:
+                await previous.close()
+            self._seen, self.skipped, self.verdicts = None, 0, Counter()
+            if worker is None:
+                return
+            self._loop = asyncio.get_running_loop()
+            await worker.start()
+            self._worker = worker
+        finally:
+            self.opening = None
 
     def offer(self, id_: str, data: bytes, part_class: str | None, inspection: Inspection) -> None:
         """Show an image that was just inspected; it is passed by where there is no time to spare.
@@ -107,8 +129,7 @@ class Shadow:
 
     async def close(self) -> None:
         """Stop its thread."""
-        if self._worker is not None:
-            await self._worker.close()
+        await asyncio.gather(*(worker.close() for worker in (self._worker, self.opening) if worker is not None))
 
     def _deliver(self, worker: EngineWorker, job: Job, outcome: Outcome, inferred: float) -> None:
         self._loop.call_soon_threadsafe(self._judged, worker, outcome)

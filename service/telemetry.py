@@ -1,4 +1,4 @@
-"""What a Jetson's kernel tells of its GPU, clocks, temperatures and power, as gauges for Prometheus.
+"""What a Jetson's kernel tells of its GPU, clocks, temperatures, throttling and power, for Prometheus.
 
 Reading these sensors often, or within a request, makes latency spikes. So a thread of its own reads them every few
 seconds, and a scrape takes what was read last. A machine that is no Jetson has none of the gauges.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _PERIOD_SECONDS = 5.0
@@ -19,6 +19,11 @@ _GPU_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load")
 _GPU_CLOCKS = "class/devfreq/17000000.g*/cur_freq"
 _CPU_CLOCKS = "devices/system/cpu/cpufreq/policy*/scaling_cur_freq"
 _ZONES = "devices/virtual/thermal/thermal_zone*"
+# Of their kind are fans too, which run without anything being slowed down.
+_ALERTS = "devices/virtual/thermal/cooling_device*"
+_ALERT = "-throttle-alert"
+# Of Orin: how often the supply's voltage or current had the clocks lowered.
+_SUPPLY_EVENTS = "class/hwmon/hwmon*/oc*_event_cnt"
 _RAILS = "bus/i2c/drivers/ina3221/*/hwmon/hwmon*"
 _CHANNELS = (1, 2, 3)
 # What a zone says whose part is switched off, in millidegrees.
@@ -35,12 +40,16 @@ class Reading:
         clocks: hertz by clock: `gpu`, and `cpu0`, `cpu2` ... after the first core of each cluster.
         temperatures: degrees Celsius by thermal zone.
         power: watts by rail.
+        throttled: whether heat holds the clocks down.
+        supply_events: how often since the machine's start the supply did.
     """
 
     gpu_load: float | None = None
     clocks: Mapping[str, float] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     power: Mapping[str, float] = field(default_factory=dict)
+    throttled: bool | None = None
+    supply_events: float | None = None
 
 
 def is_jetson(root: Path) -> bool:
@@ -52,7 +61,14 @@ def read(root: Path) -> Reading:
     """Read the sensors below `root`, a kernel's /sys. What is absent, refused or unreadable is passed over."""
     loads = [_number(root / path) for path in _GPU_LOADS]
     load = next((load for load in loads if load is not None), None)
-    return Reading(None if load is None else load / 1000, _clocks(root), _temperatures(root), _power(root))
+    return Reading(
+        gpu_load=None if load is None else load / 1000,
+        clocks=_clocks(root),
+        temperatures=_temperatures(root),
+        power=_power(root),
+        throttled=_throttled(root),
+        supply_events=_supply_events(root),
+    )
 
 
 class Telemetry(Collector):
@@ -76,7 +92,7 @@ class Telemetry(Collector):
         """Stop reading; a sensor that does not answer is not waited for."""
         self._closing.set()
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         reading = self._reading
         if reading.gpu_load is not None:
             yield GaugeMetricFamily("unispect_gpu_load_ratio", "Share of the time the GPU is busy.", reading.gpu_load)
@@ -87,6 +103,16 @@ class Telemetry(Collector):
             "unispect_temperature_celsius", "Temperature by thermal zone of the board.", "zone", reading.temperatures
         )
         yield from _family("unispect_power_watts", "Power drawn by rail of the board.", "rail", reading.power)
+        if reading.throttled is not None:
+            yield GaugeMetricFamily(
+                "unispect_throttled", "1 while heat holds the board's clocks down, else 0.", reading.throttled
+            )
+        if reading.supply_events is not None:
+            yield CounterMetricFamily(
+                "unispect_supply_events",
+                "How often low voltage or high current had the board's clocks lowered.",
+                reading.supply_events,
+            )
 
     def _work(self) -> None:
         if not is_jetson(self._root):
@@ -134,6 +160,17 @@ def _power(root: Path) -> dict[str, float]:
             if rail and rail != _UNCONNECTED and millivolts is not None and milliamperes is not None:
                 power[rail] = millivolts * milliamperes / 1e6
     return power
+
+
+def _throttled(root: Path) -> bool | None:
+    alerts = [device for device in _matches(root, _ALERTS) if (_text(device / "type") or "").endswith(_ALERT)]
+    states = [state for device in alerts if (state := _number(device / "cur_state")) is not None]
+    return any(states) if states else None
+
+
+def _supply_events(root: Path) -> float | None:
+    counts = [count for path in _matches(root, _SUPPLY_EVENTS) if (count := _number(path)) is not None]
+    return sum(counts) if counts else None
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:

@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.errors import InvalidForm, WrongContentType
 
 FIELD = "file"
-_FORM = "multipart/form-data"
+FORM = "multipart/form-data"
 _SMALL_FIELDS = 16
 _FIELD_BYTES = 64 * 2**10
 
@@ -42,7 +42,7 @@ async def read_image(request: Request) -> bytes:
     media_type = announced.partition(";")[0].strip().lower()
     if media_type.startswith("image/") or media_type == "application/octet-stream":
         return await request.body()
-    if media_type == _FORM:
+    if media_type == FORM:
         return await _read_form(request)
     what = f"The Content-Type {announced[:64]!r} is no image" if announced else "The request has no Content-Type"
     raise WrongContentType(f"{what}; send the image as image/jpeg (or its own type) or as multipart/form-data.")
@@ -61,8 +61,8 @@ async def read_images(request: Request, most: int) -> list[Upload]:
         BodyTooLarge: more bytes than the limit.
     """
     announced = request.headers.get("content-type", "")
-    if announced.partition(";")[0].strip().lower() != _FORM:
-        raise WrongContentType(f"The Content-Type {announced[:64]!r} is no form; send the images as {_FORM}.")
+    if announced.partition(";")[0].strip().lower() != FORM:
+        raise WrongContentType(f"The Content-Type {announced[:64]!r} is no form; send the images as {FORM}.")
     async with _parsed(request, f"1 to {most} files", max_files=most, max_fields=2 * most + _SMALL_FIELDS) as form:
         files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
         if not files:

@@ -71,6 +71,8 @@ class EngineWorker:
         self.largest_batch = max_batch
         self._deliver, self._max_delay, self._max_pixels = deliver, max_delay, max_pixels
         self._inferring_since: float | None = None
+        self._opening_since: float | None = None
+        self._opened_after: float | None = None
         self._typical_seconds = 0.0
         self._retired = False
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
@@ -95,12 +97,20 @@ class EngineWorker:
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._compiling = compiling
+        self._opening_since = perf_counter()
         self._thread.start()
         return self._opened
 
     def opened(self) -> asyncio.Future[None]:
         """What `start` returned."""
         return self._opened
+
+    @property
+    def opening_seconds(self) -> float:
+        """That the engine took to be opened, or has taken so far."""
+        if self._opening_since is None:
+            return 0.0
+        return perf_counter() - self._opening_since if self._opened_after is None else self._opened_after
 
     @property
     def alive(self) -> bool:
@@ -137,7 +147,8 @@ class EngineWorker:
         """Stop now; a thread that hangs in its engine is left behind after a few seconds."""
         self.engine.cancel()
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join, _JOIN_SECONDS)
+        if self.alive:
+            await asyncio.to_thread(self._thread.join, _JOIN_SECONDS)
 
     def _stop_when_idle(self) -> None:
         if self.outstanding == 0:
@@ -146,6 +157,7 @@ class EngineWorker:
 
     def _work(self) -> None:
         error = self._open()
+        self._opened_after = self.opening_seconds
         self._loop.call_soon_threadsafe(self._tell_opened, error)
         if error is not None:
             return

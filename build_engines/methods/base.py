@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from build_engines.networks.normalize import normalised_batches
+from build_engines.networks.normalize import Images, normalised_batches
 from build_engines.networks.resnet import ResNetTrunk
 from build_engines.schedule import Schedule
 
@@ -119,11 +117,12 @@ class Method(nn.Module, ABC):
         """
         return self.compare(targets, self.imitate(images, targets if seen is None else seen))
 
-    def prepare(self, pixels: NDArray[np.uint8], folder: Path, seed: int, device: torch.device) -> None:
+    def prepare(self, pixels: Images, folder: Path, seed: int, device: torch.device) -> None:
         """Train what must exist before the student; nothing by default.
 
         Called on every start of a run, before `targets`, so it must itself take up what an earlier call left in
-        `folder`. What inference needs of it belongs into `student`, for that alone is saved with the run.
+        `folder`. What inference needs of it belongs into parameters and buffers of `student`, for that alone is saved
+        with the run, and given to other processes than the first, where this is not called.
 
         Args:
             pixels: good training images, uint8 [N, H, W, 3].
@@ -132,7 +131,7 @@ class Method(nn.Module, ABC):
             device: where to compute; the method is there already.
         """
 
-    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+    def finish(self, pixels: Images, device: torch.device) -> None:
         """Set constants of `student` from held-out good images, at the end of training; nothing by default.
 
         Called without gradients, with the best epoch's student. An interrupted call is made again, so it must not
@@ -147,7 +146,7 @@ class Method(nn.Module, ABC):
     def inspect(self, targets: tuple[Tensor, ...], features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Anomaly maps [N, h, w], scores [N] and embeddings [N, C] from both."""
 
-    def pairs(self, pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Pair]:
+    def pairs(self, pixels: Images, device: torch.device) -> Iterator[Pair]:
         """Targets and features of uint8 [N, H, W, 3], batch by batch."""
         for images in normalised_batches(pixels, device):
             targets = self.targets(images)

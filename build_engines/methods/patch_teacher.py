@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from build_engines.data.corruption import corrupt
-from build_engines.networks.normalize import Normalize
+from build_engines.networks.normalize import Images, Normalize
 from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
 from build_engines.networks.seeding import seeded
 from build_engines.precision import mixed_precision
@@ -36,7 +36,7 @@ _STAGES: dict[int, tuple[int, ...]] = {17: (0, 1), 33: (0, 1), 65: (1, 2)}
 def distil(
     trunk: nn.Module,
     descriptor: PatchNetwork,
-    pixels: NDArray[np.uint8],
+    pixels: Images,
     steps: int,
     folder: Path,
     seed: int,
@@ -67,7 +67,7 @@ def distil(
 def _train(
     trunk: nn.Module,
     descriptor: PatchNetwork,
-    pixels: NDArray[np.uint8],
+    pixels: Images,
     steps: int,
     checkpoint: Path,
     seed: int,
@@ -135,7 +135,7 @@ def _correlation(descriptors: Tensor) -> Tensor:
 class _Crops:
     """Random crops by step, so that an interrupted training goes on with those it would have seen."""
 
-    def __init__(self, pixels: NDArray[np.uint8], seed: int) -> None:
+    def __init__(self, pixels: Images, seed: int) -> None:
         self._pixels, self._seed = pixels, seed
 
     def batch(self, step: int) -> NDArray[np.uint8]:

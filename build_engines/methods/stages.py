@@ -2,14 +2,13 @@
 
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from build_engines.methods.base import Method
 from build_engines.methods.features import distance_maps
 from build_engines.methods.fused_map import FusedMap
+from build_engines.networks.normalize import Images
 
 Map = Literal["fused", "paper"]
 
@@ -45,7 +44,7 @@ class StageMethod(Method):
             return fused(targets, features)
         return torch.stack(distance_maps(targets, features)).sum(0).squeeze(1)
 
-    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+    def finish(self, pixels: Images, device: torch.device) -> None:
         """Fit the fused map's constants to held-out good images."""
         if self.student.map is not None:
             self.student.map.fit(lambda: self.pairs(pixels, device))

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from build_engines.methods.base import Method, OptimizerSettings, Options
 from build_engines.methods.patch_teacher import distil
-from build_engines.networks.normalize import normalised_batches
+from build_engines.networks.normalize import Images, normalised_batches
 from build_engines.networks.patch_cnn import DESCRIPTOR, PatchNetwork
 from build_engines.networks.resnet import ResNetTrunk
 from build_engines.networks.seeding import seeded
@@ -64,7 +62,7 @@ class Ensemble(nn.Module):
         return tuple(student(images) for student in self.students)
 
     @torch.no_grad()
-    def learn_range(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+    def learn_range(self, pixels: Images, device: torch.device) -> None:
         """Set mean and deviation of the teacher's descriptors from the training images."""
         count, total, squares = 0, 0.0, 0.0
         for images in normalised_batches(pixels, device):
@@ -130,13 +128,13 @@ class UninformedStudents(Method):
             fields = sorted(set(options.receptive_fields))
             return cls(teacher, nn.ModuleList(Ensemble(field, options) for field in fields), options)
 
-    def prepare(self, pixels: NDArray[np.uint8], folder: Path, seed: int, device: torch.device) -> None:
+    def prepare(self, pixels: Images, folder: Path, seed: int, device: torch.device) -> None:
         """Distil the trunk into the descriptors, and learn the mean and deviation of what they give."""
         for ensemble in self.student:
             distil(self.teacher, ensemble.teacher, pixels, self.steps, folder, seed, device)
             ensemble.learn_range(pixels, device)
 
-    def finish(self, pixels: NDArray[np.uint8], device: torch.device) -> None:
+    def finish(self, pixels: Images, device: torch.device) -> None:
         """Mean and deviation of the map's measures over held-out good images."""
         for ensemble in self.student:
             found = []

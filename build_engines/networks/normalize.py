@@ -1,6 +1,7 @@
 """From camera pixels to what networks trained on ImageNet take."""
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +11,14 @@ from torch import Tensor, nn
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _BATCH = 8
+
+
+class Images(Protocol):
+    """Images uint8 [N, H, W, 3]: an array, or what is indexed as one along N."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.uint8]: ...
 
 
 class Normalize(nn.Module):
@@ -24,7 +33,7 @@ class Normalize(nn.Module):
         return (pixels.float().permute(0, 3, 1, 2) - self.offset) * self.gain
 
 
-def normalised_batches(pixels: NDArray[np.uint8], device: torch.device) -> Iterator[Tensor]:
+def normalised_batches(pixels: Images, device: torch.device) -> Iterator[Tensor]:
     """uint8 [N, H, W, 3] as the network sees it, a batch at a time."""
     normalize = Normalize().to(device)
     for start in range(0, len(pixels), _BATCH):

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 
+import torch
+
 from build_engines.study.inputs import Inputs
 from build_engines.study.plan import Step
 
@@ -16,6 +18,7 @@ _QAT_FACTOR = 3.0
 _TIMED_CALL = 0.02
 _COST = {"stfpm": 1.0, "dcam": 1.0, "rd": 1.6, "us": 2.5}
 _STANDARD_SIDE = 256
+_CORES = 2
 
 
 class Estimator:
@@ -39,6 +42,9 @@ class Estimator:
         return guess * self._taken[seen] / self._guessed[seen] if seen else guess
 
     def _guess(self, step: Step) -> float:
+        return self._on_two_cores(step) * max(1.0, _CORES / torch.get_num_threads())
+
+    def _on_two_cores(self, step: Step) -> float:
         inputs = self._inputs
         area = (inputs.effort.image_size / _STANDARD_SIDE) ** 2
         cost = _COST.get(step.method, 1.0) * area

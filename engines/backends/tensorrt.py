@@ -53,7 +53,7 @@ def open_tensorrt(
     device = Device()
     try:
         key = PlanKey(
-            onnx_sha256=sha256_of(network.path),
+            onnx_sha256=network.sha256 or sha256_of(network.path),
             library=library,
             version=loaded.version,
             compute_capability=device.compute_capability,

@@ -1,5 +1,7 @@
 """Large images on a network that takes tiles: a backend like any other, so that nobody else knows of tiles."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,9 +53,9 @@ class TiledBackend(Backend):
     def close(self) -> None:
         self._backend.close()
 
-    def _batches(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        tiles = self._grid.split(image)
-        return [tiles[start : start + self._batch] for start in range(0, len(tiles), self._batch)]
+    def _batches(self, image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(self._grid), self._batch):
+            yield np.stack([self._grid.cut(image, number) for number in range(start, start + self._batch)])
 
     def _run_image(self, image: NDArray[np.uint8]) -> RawResult:
         found = RawResult.joined([self._backend.run(tiles) for tiles in self._batches(image)])

@@ -2,7 +2,8 @@
 
 Ids are UUID version 7 as 32 hexadecimal digits (`service.ids`): they sort by time, so that the newest come first by
 `ORDER BY id DESC`, a page begins after the last id of the one before, and a span of time is a span of ids
-(`service.ids.first_id_at`). Times are microseconds since 1970 in UTC.
+(`service.ids.first_id_at`). Times are microseconds since 1970 in UTC. The indexes are those that
+`service.history_filter` needs.
 """
 
 from sqlalchemy import (
@@ -60,14 +61,14 @@ inspections = Table(
     Column("postprocess_seconds", Double, nullable=False),
     Column("total_seconds", Double, nullable=False),
     CheckConstraint("verdict IN ('pass', 'review', 'fail')", name="verdict"),
-    Index(None, "part_class", "id"),
+    Index(None, "part_class", "verdict", "id"),
     Index(None, "verdict", "id"),
     sqlite_with_rowid=False,
 )
 # Only of the rows that have one: elsewhere each insert would write a page for nothing.
-for _column in (inspections.c.part_id, inspections.c.station):
-    _given = _column.is_not(None)
-    Index(None, _column, inspections.c.id, sqlite_where=_given, postgresql_where=_given)
+for _names in (("part_id",), ("station", "verdict"), ("station", "part_class", "verdict")):
+    _given = inspections.c[_names[0]].is_not(None)
+    Index(None, *(inspections.c[name] for name in (*_names, "id")), sqlite_where=_given, postgresql_where=_given)
 
 reviews = Table(
     "reviews",

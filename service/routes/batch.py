@@ -55,7 +55,7 @@ _BODY: dict[str, Any] = {
 )
 async def inspect_batch(request: Request, query: Annotated[InspectionQuery, Query()]) -> Response:
     context = context_of(request)
-    context.inspector.check(remaining_seconds(request))
+    context.check(remaining_seconds(request))
     common = query.model_dump(exclude_none=True)
     images = [
         (upload.data, parse_query(common | _own(upload), "form"))

@@ -5,7 +5,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from service.context import context_of
+from service.context import Context, context_of
 from service.drift import ALARM, Direction
 
 router = APIRouter()
@@ -31,7 +31,11 @@ class DriftAnswer(BaseModel):
 
 @router.get("/v1/drift", summary="Whether production is still as in training", tags=["operation"])
 async def drift(request: Request) -> DriftAnswer:
-    context = context_of(request)
+    return drift_of(context_of(request))
+
+
+def drift_of(context: Context) -> DriftAnswer:
+    """The drift now, of all that has been answered."""
     context.afterwards.flush()
     monitor = context.drift
     return DriftAnswer(

@@ -1,10 +1,6 @@
 """Engines on this machine: which there are, which serves, and how another one is put into service."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from service.answers import ActivationAnswer, EngineAnswer, EnginesAnswer, ShadowAnswer, StoredEngineAnswer
 from service.context import Context, context_of
 from service.engine_store import EngineId
-from service.errors import StoreFull
 from service.problems import PROBLEM
+from service.receiving import received_body
 
 UPLOAD_PATH = "/v1/engines"
 router = APIRouter(tags=["engines"])
@@ -65,7 +61,7 @@ async def engine(request: Request, name: str, version: str) -> StoredEngineAnswe
 )
 async def upload(request: Request, response: Response) -> StoredEngineAnswer:
     control = context_of(request).engines
-    async with _received(request, control.store.folder) as archive:
+    async with received_body(request, control.store.folder) as archive:
         bundle, is_new = await control.add(archive)
     response.status_code = 201 if is_new else 200
     return StoredEngineAnswer.of_bundle(bundle)
@@ -124,16 +120,3 @@ def _shadow(context: Context) -> ShadowAnswer:
         disagreements=sum(count for (one, other), count in counts.items() if one != other),
         verdicts={f"{one}, {other} by the shadow": count for (one, other), count in sorted(counts.items())},
     )
-
-
-@asynccontextmanager
-async def _received(request: Request, folder: Path) -> AsyncIterator[Path]:
-    """The request's body as a file, deleted in the end."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".archive.") as file:
-            async for chunk in request.stream():
-                await asyncio.to_thread(file.write, chunk)
-            file.flush()
-            yield Path(file.name)
-    except OSError as error:
-        raise StoreFull(f"{folder} takes no more engines ({error.strerror}); delete some.") from error

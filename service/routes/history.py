@@ -12,13 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engines.scoring import Verdict
 from service.context import Context, context_of
-from service.history import Entry, Filter
+from service.errors import LedgerFailed
+from service.history import Entry
 from service.history_answers import DetailAnswer, PageAnswer, csv_lines, detail_json, microseconds_of, page_json
+from service.history_filter import Filter
 from service.problems import PROBLEM
 from service.texts import Printable
 
 router = APIRouter(tags=["history"])
 _CSV_PAGE = 500
+_OUTAGE_SECONDS = 60.0
+_RETRY_SECONDS = 2.0
 UNKNOWN: dict[int | str, dict[str, Any]] = {404: {**PROBLEM, "description": "There is no such inspection."}}
 
 
@@ -106,9 +110,19 @@ async def _csv_pages(context: Context, wanted: Filter) -> AsyncIterator[str]:
         entries = context.history.page(wanted, _CSV_PAGE, after)
         return entries, csv_lines(entries, header=after is None)
 
+    lost: float | None = None
     while True:
         start = perf_counter()
-        entries, text = await context.reading.run(read)
+        try:
+            entries, text = await context.reading.run(read)
+        except LedgerFailed:
+            # A table that has begun can be cut off, and can no longer be a problem: it waits for the database first.
+            lost = start if lost is None else lost
+            if after is None or start - lost > _OUTAGE_SECONDS:
+                raise
+            await asyncio.sleep(_RETRY_SECONDS)
+            continue
+        lost = None
         yield text
         if len(entries) < _CSV_PAGE:
             return

@@ -38,7 +38,9 @@ class InspectionQuery(BaseModel):
         None, min_length=1, max_length=64, description="Where the image was taken, to find inspections by."
     )
     heatmap: HeatmapKind = Field(
-        HeatmapKind.NONE, description="overlay: colours on the image; map: the anomaly map as 16-bit grey PNG."
+        HeatmapKind.NONE,
+        description="overlay: colours on the image; layer: these alone, transparent, to lay over it; "
+        "map: the anomaly map as 16-bit grey PNG.",
     )
 
 
@@ -96,8 +98,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     tags=["inspection"],
 )
 async def inspect(request: Request, query: Annotated[InspectionQuery, Query()]) -> Response:
-    context = context_of(request)
-    context.inspector.check(remaining_seconds(request))
+    context_of(request).check(remaining_seconds(request))
     data = await read_image(request)
     as_picture = _wants_picture(request.headers.get("accept", ""))
     kind = HeatmapKind.OVERLAY if as_picture and query.heatmap is HeatmapKind.NONE else query.heatmap
@@ -133,6 +134,7 @@ async def carry_out(
         later, inspection = context.afterwards, result.inspection
         later.add(partial(context.metrics.observe, result))
         later.add(partial(context.pictures.offer, record, data, inspection.anomaly_map))
+        later.add(partial(context.recent.add, record, data, inspection.anomaly_map))
         later.add(partial(context.live.publish, record))
         later.add(partial(context.drift.observe, result))
         later.add(partial(context.shadow.offer, record.id, data, query.part_class, inspection))

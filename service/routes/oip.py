@@ -162,7 +162,7 @@ for _path, _endpoint in (
 async def _infer(request: Request, model: str, version: str | None) -> Response:
     context = context_of(request)
     _served(context, model, version)
-    context.inspector.check(remaining_seconds(request))
+    context.check(remaining_seconds(request))
     length = _header_length(request)
     body = await request.body()
     read = asyncio.to_thread(read_request, body, length) if (length or len(body)) > _LONG_JSON else None

@@ -35,10 +35,21 @@ class ReviewBody(BaseModel):
     summary="Say what a part really was; the latest review counts, all are kept",
 )
 async def review(request: Request, id: str, body: ReviewBody) -> Response:
+    given = await give_review(request, id, body)
+    return Response(review_json(given), 201, media_type="application/json")
+
+
+async def give_review(request: Request, inspection_id: str, body: ReviewBody) -> Review:
+    """Record what the one who asks says of an inspection; its picture counts as new.
+
+    Raises:
+        UnknownInspection: there is no such inspection.
+        LedgerFailed: the review is not in the ledger.
+    """
     context = context_of(request)
-    record = (await context.reading.run(context.history.entry, id)).record
+    record = (await context.reading.run(context.history.entry, inspection_id)).record
     now = time_ns()
-    given = Review(new_id(now), id, now // 1_000, body.label, body.note, exchange_of(request.scope).client)
+    given = Review(new_id(now), inspection_id, now // 1_000, body.label, body.note, exchange_of(request.scope).client)
     await context.ledger.insert(reviews, given.row())
     await context.reading.run(context.pictures.prolong, record)
-    return Response(review_json(given), 201, media_type="application/json")
+    return given

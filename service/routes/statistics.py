@@ -21,7 +21,12 @@ async def statistics(request: Request) -> StatisticsAnswer:
 
 @router.post("/v1/statistics/reset", summary="Begin the statistics anew; the inspections stay")
 async def reset(request: Request) -> StatisticsAnswer:
+    await begin_anew(request)
+    return await statistics(request)
+
+
+async def begin_anew(request: Request) -> None:
+    """Have all statistics begin now. Raises LedgerFailed where that is not in the ledger."""
     now = time_ns()
     row = {"id": new_id(now), "time": now // 1_000, "client": exchange_of(request.scope).client}
     await context_of(request).ledger.insert(resets, row)
-    return await statistics(request)

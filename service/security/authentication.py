@@ -1,21 +1,20 @@
 """Who asks, and whether he may: the first thing that is decided of a request, before anything of its body is read."""
 
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ComeAgain, Forbidden, TooManyAttempts, Unauthenticated
+from service.errors import ComeAgain, Forbidden, Unauthenticated
 from service.exchange import Exchange, exchange_of
 from service.problems import error_response
 from service.security.audit import audit
-from service.security.buckets import Buckets, neighbourhood
 from service.security.keyring import Keyring
-from service.security.keys import Key
+from service.security.origin import require_known_host, require_own_page
 from service.security.quotas import Quotas
 from service.security.roles import Role, needed_role
+from service.security.sessions import Sessions
+from service.security.verifier import Verifier
 
-_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE = 1 / 6, 20
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _CHALLENGE = 'Bearer realm="unispect"'
 
@@ -23,18 +22,20 @@ _CHALLENGE = 'Bearer realm="unispect"'
 class Authentication:
     """Lets a request through whose key has the role that its path needs, and writes down what admins do.
 
-    A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`. Where no key was ever made, the service listens on
-    loopback alone, and everybody on the machine may do all; only pages of other origins are kept out.
+    A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`, or as the session that a browser began with it.
+    Where no key was ever made, the service listens on loopback alone, and everybody on the machine may do all; only
+    pages of other origins are kept out.
 
     Args:
         quotas: of each client; None where there are none.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, quotas: Quotas | None) -> None:
+    def __init__(
+        self, app: ASGIApp, keyring: Keyring, verifier: Verifier, sessions: Sessions, quotas: Quotas | None
+    ) -> None:
         self._app = app
-        self._keyring = keyring
+        self._keyring, self._verifier, self._sessions = keyring, verifier, sessions
         self._quotas = quotas
-        self._attempts = Buckets(_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (role := needed_role(scope["method"], scope["path"])) is None:
@@ -50,8 +51,9 @@ class Authentication:
             if self._keyring.needed:
                 await self._authenticate(scope, exchange, role)
             else:
-                _require_own_origin(scope)
-            if self._quotas is not None:
+                require_known_host(scope)
+            # A page has many pictures: a person who looks at it sends none.
+            if self._quotas is not None and not (exchange.session and scope["method"] in _READING):
                 self._quotas.charge(exchange.client)
         except Unauthenticated as error:
             response = error_response(scope, error)
@@ -64,25 +66,17 @@ class Authentication:
 
     async def _authenticate(self, scope: Scope, exchange: Exchange, role: Role) -> None:
         presented = _presented(scope)
-        if presented is None:
+        if presented is not None:
+            key = await self._verifier.verify(presented, exchange.address)
+        elif (session := self._sessions.key_of(scope)) is not None:
+            key, exchange.session = session, True
+        else:
             raise Unauthenticated("This needs a key; send one as Authorization: Bearer KEY or as X-API-Key.")
-        key = self._keyring.seen(presented) or await self._look_at(presented, exchange.address)
-        exchange.client = key.name
+        exchange.client, exchange.role = key.name, key.role
+        if exchange.session and scope["method"] not in _READING:
+            require_own_page(scope)
         if not key.role.covers(role):
             raise Forbidden(f"The key {key.name} has the role {key.role}, and this needs {role}; use another key.")
-
-    async def _look_at(self, presented: str, address: str) -> Key:
-        counted = not self._keyring.looking_at(presented)
-        neighbours = neighbourhood(address)
-        # Paid before the answer is known, so that many attempts at once are no way around.
-        if counted and (wait := self._attempts.take(neighbours)):
-            raise TooManyAttempts("Too many wrong keys came from your address; come again later.", wait)
-        key = await self._keyring.look_at(presented)
-        if key is None:
-            raise Unauthenticated("The key is unknown or revoked; ask who runs this service for one.")
-        if counted:
-            self._attempts.add(neighbours, 1)
-        return key
 
     async def _audited(self, scope: Scope, receive: Receive, send: Send, role: Role) -> None:
         status = 0
@@ -120,29 +114,3 @@ def _presented(scope: Scope) -> str | None:
             if scheme.lower() == "bearer":
                 return str(key.strip())
     return None
-
-
-def _require_own_origin(scope: Scope) -> None:
-    """Keep out what a page of another origin asks of a browser on this machine.
-
-    Such a page has a domain's name, either as its own origin, or, after the attacker let that name mean 127.0.0.1, as
-    the host that it asks. Raises Forbidden.
-    """
-    headers = dict(scope["headers"])
-    host = headers.get(b"host", b"").decode("latin-1")
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if _is_domain(host) or (origin and origin.partition("://")[2] != host):
-        raise Forbidden("Without keys the service answers no page of another origin; make a key and send it.")
-
-
-def _is_domain(host: str) -> bool:
-    """Whether a Host header names what can be bought: neither an address nor a name without a dot."""
-    before, _, port = host.rpartition(":")
-    name = (before if port.isdigit() else host).strip("[]").rstrip(".").lower()
-    if "." not in name or name.endswith(".localhost"):
-        return False
-    try:
-        ip_address(name)
-    except ValueError:
-        return True
-    return False

@@ -48,11 +48,13 @@ class BoundedConnection(HttpToolsProtocol):
 
     Args:
         limits: its bounds.
-        count_refused: told the slug of each problem that it answers.
+        count_refused: told the slug and the status of each problem that it answers.
         of_uvicorn: what uvicorn gives to its protocol.
     """
 
-    def __init__(self, *, limits: ConnectionLimits, count_refused: Callable[[str], None], **of_uvicorn: Any) -> None:
+    def __init__(
+        self, *, limits: ConnectionLimits, count_refused: Callable[[str, int], None], **of_uvicorn: Any
+    ) -> None:
         super().__init__(**of_uvicorn)
         self._limits = limits
         self._count_refused = count_refused
@@ -205,7 +207,7 @@ class BoundedConnection(HttpToolsProtocol):
         id_ = new_id()
         self.transport.write(_problem(id_, kind, detail))
         self.transport.close()
-        self._count_refused(kind.slug)
+        self._count_refused(kind.slug, kind.status)
         fields = {
             "request_id": id_,
             "address": self.client and self.client[0],

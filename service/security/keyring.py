@@ -48,6 +48,11 @@ class Keyring:
         self._look()
         return self._seen.get(self._digest(presented))
 
+    def by_id(self, id_: str) -> Key | None:
+        """The key in use with this id."""
+        self._look()
+        return self._keys.get(id_)
+
     def looking_at(self, presented: str) -> bool:
         """Whether the same key is being looked at now, for another request."""
         return self._digest(presented) in self._checking

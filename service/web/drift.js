@@ -1,26 +1,29 @@
-// The line of the page that says where production is not as in training.
+// The lines of an open page that say where production is not as in training.
 
-import { call } from "/web/key.js";
+import { localTime } from "/web/page.js";
 
 const SECONDS = 30;
-const line = document.getElementById("drift");
+const banner = document.getElementById("drift");
 
-function sentence({ part_class, direction, since }) {
-  const when = new Date(since).toLocaleString();
-  return `${part_class} is not as in training: its scores are ${direction} since ${when}.`;
+function line({ part_class, direction, since }) {
+  const item = document.createElement("li");
+  const link = document.createElement("a");
+  link.href = "/statistics#drift";
+  link.textContent = `${part_class} is not as in training: its scores are ${direction}`;
+  item.append(link, ` since ${localTime(new Date(since))}.`);
+  return item;
 }
 
 async function ask() {
   try {
-    const response = await call("/v1/drift");
+    const response = await fetch("/v1/drift");
     if (!response.ok) return;
     const drifting = (await response.json()).part_classes.filter((part) => part.drifting);
-    line.textContent = drifting.map(sentence).join(" ");
-    line.hidden = !drifting.length;
+    banner.querySelector("ul").replaceChildren(...drifting.map(line));
+    banner.hidden = !drifting.length;
   } catch {
     // The page says itself when the service does not answer.
   }
 }
 
-ask();
 setInterval(ask, SECONDS * 1000);

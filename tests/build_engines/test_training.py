@@ -3,15 +3,19 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import Tensor
 
 from build_engines import run
 from build_engines.data.folder import find_parts
 from build_engines.errors import RunError
 from build_engines.methods import METHODS
+from build_engines.targets import TargetStore
 from build_engines.trainer import Trainer
 from build_engines.training import split_parts
 from tests.build_engines.probe import Probe, Reader
@@ -65,16 +69,29 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("share", [0.4, 1.0])
 def test_a_student_of_features_is_given_those_of_defects(
-    parts_folder: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+    parts_folder: Path, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """And has to answer with those of the clean images."""
+    """And has to answer with those of the clean images. The teacher sees anew what is not clean, and nothing else."""
     monkeypatch.setitem(METHODS, Reader.name, Reader)
-    asked = {**TINY, "method": Reader.name, "epochs": 1, "corruption": 1.0, "mixed_precision": False}
+    for name in ("from_shown", "from_clean"):
+        monkeypatch.setattr(Reader, name, [])
+    compute, seen = TargetStore.compute, []
+
+    def counted(self: TargetStore, pixels: NDArray[np.uint8]) -> tuple[Tensor, ...]:
+        seen.append(len(pixels))
+        return compute(self, pixels)
+
+    monkeypatch.setattr(TargetStore, "compute", counted)
+    asked = {**TINY, "method": Reader.name, "epochs": 1, "corruption": share, "mixed_precision": False}
     train_small(parts_folder, tmp_path / "run", console, **asked)
     assert len(Reader.from_shown) == len(Reader.from_clean) == 6
-    assert max(Reader.from_shown) < 1e-3
+    # Those of clean images are kept in 16 bits.
+    assert max(Reader.from_shown) < 3e-3
     assert min(Reader.from_clean) > 0.1
+    in_batches = sum(seen[-6:])
+    assert in_batches == 48 if share == 1.0 else 8 < in_batches < 32
 
 
 def test_training_stops_where_the_held_out_loss_no_longer_falls(

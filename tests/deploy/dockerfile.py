@@ -1,4 +1,4 @@
-"""Dockerfile.l4t as a parser sees it: stages, and the instructions of each."""
+"""A Dockerfile as a parser sees it: stages, and the instructions of each."""
 
 import io
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 from dockerfile_parse import DockerfileParser
 
 ROOT = Path(__file__).parents[2]
-DOCKERFILE = ROOT / "Dockerfile.l4t"
+JETSON = ROOT / "Dockerfile.l4t"
+CPU = ROOT / "deploy" / "Dockerfile.cpu"
 
 
 @dataclass
@@ -43,13 +44,13 @@ class Stage:
         return found
 
 
-def parse(**build_arguments: str) -> DockerfileParser:
-    return DockerfileParser(fileobj=io.BytesIO(DOCKERFILE.read_bytes()), build_args=build_arguments)
+def parse(file: Path = JETSON, **build_arguments: str) -> DockerfileParser:
+    return DockerfileParser(fileobj=io.BytesIO(file.read_bytes()), build_args=build_arguments)
 
 
-def stages(**build_arguments: str) -> list[Stage]:
+def stages(file: Path = JETSON, **build_arguments: str) -> list[Stage]:
     """The stages in their order; the last is the image."""
-    parser = parse(**build_arguments)
+    parser = parse(file, **build_arguments)
     bases = iter(parser.parent_images)
     found: list[Stage] = []
     for entry in parser.structure:

@@ -52,6 +52,15 @@ def test_altered_file_is_refused(copy: Path, name: str) -> None:
         bundles.load(copy)
 
 
+def test_a_manifest_is_read_without_the_files_and_refused_where_it_was_altered(copy: Path) -> None:
+    manifest = bundles.load(copy).manifest
+    (copy / bundles.MODEL).write_bytes(b"something else")
+    assert bundles.read_manifest(copy) == manifest
+    edit(copy, {"version": "other"})
+    with pytest.raises(BundleError, match=r"bundle\.json was altered"):
+        bundles.read_manifest(copy)
+
+
 def test_missing_file_is_refused(copy: Path) -> None:
     (copy / bundles.MODEL).unlink()
     with pytest.raises(BundleError, match=r"model\.onnx is missing"):

@@ -1,7 +1,9 @@
 """Files and folders are whole or absent."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -81,7 +83,40 @@ def test_a_folder_that_was_there_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == {"bundle"}
 
 
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path: Path) -> None:
+    """A process that is killed then leaves the old one or the new one."""
+    target = tmp_path / "bundle"
+    done = Event()
+
+    def look() -> list[str]:
+        seen = []
+        while not done.is_set():
+            seen.append((target / "model").read_text())
+        return seen
+
+    with folder_atomic(target) as folder:
+        (folder / "model").write_text("0")
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            for number in range(300):
+                with folder_atomic(target) as folder:
+                    (folder / "model").write_text(str(number))
+        finally:
+            done.set()
+        assert set(looking.result()) <= set(map(str, range(300)))
+    assert names(tmp_path) == {"bundle"}
+
+
+def test_a_folder_is_replaced_where_two_cannot_be_swapped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    test_a_folder_that_was_there_is_replaced_as_a_whole(tmp_path)
+
+
 def test_a_rename_that_fails_keeps_the_folder_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     target = tmp_path / "bundle"
     with folder_atomic(target) as folder:
         (folder / "model").write_text("old")

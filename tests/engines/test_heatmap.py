@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engines.heatmap import SCALE_KEY, encode_jpeg, encode_map, encode_png, overlay
+from engines.heatmap import MAX_LAYER_SIDE, SCALE_KEY, encode_jpeg, encode_layer, encode_map, encode_png, overlay
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
 
@@ -46,6 +46,25 @@ def test_overlay_leaves_cold_places_alone() -> None:
     assert np.array_equal(shown[:, 80:], PICTURE[:, 80:])
     assert np.array_equal(shown[:30], PICTURE[:30])
     assert np.abs(shown[45:75, 25:55].astype(int) - PICTURE[45:75, 25:55]).mean() > 20
+
+
+def test_a_layer_over_the_picture_is_its_overlay() -> None:
+    anomaly_map = np.linspace(0, 2, 120 * 200, dtype=np.float32).reshape(120, 200)
+    layer = np.asarray(Image.open(io.BytesIO(encode_layer(anomaly_map, 1.0)))).astype(float)
+    assert layer.shape == (120, 200, 4)
+    weight = 0.65 * layer[:, :, 3:] / 255
+    laid = PICTURE * (1 - weight) + layer[:, :, :3] * weight
+    assert np.abs(laid - overlay(PICTURE, anomaly_map, 1.0)).max() <= 2
+
+
+def test_a_layer_hides_nothing_where_it_is_cold_and_is_no_larger_than_a_screen_needs() -> None:
+    anomaly_map = np.zeros((300, 3 * MAX_LAYER_SIDE), np.float32)
+    anomaly_map[:, :MAX_LAYER_SIDE] = 5.0
+    with Image.open(io.BytesIO(encode_layer(anomaly_map, 1.0))) as image:
+        assert (image.mode, image.size) == ("RGBA", (MAX_LAYER_SIDE, 100))
+        alpha = np.asarray(image)[:, :, 3]
+    third = MAX_LAYER_SIDE // 3
+    assert (alpha[:, : third - 2] == 255).all() and not alpha[:, third + 2 :].any()
 
 
 def test_overlay_does_not_change_its_input() -> None:

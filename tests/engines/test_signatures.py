@@ -32,6 +32,14 @@ def test_without_trusted_keys_signatures_do_not_matter(bundle_folder: Path, sign
         assert signatures.load(folder, None).folder == folder
 
 
+def test_a_bundle_names_its_signer(bundle_folder: Path, signed_bundle: Path, signing_key: Path) -> None:
+    assert signatures.signer(bundle_folder) is None
+    assert signatures.signer(signed_bundle) == signatures.sign(signed_bundle, signing_key)
+    (signed_bundle / SIGNATURE).write_text("nonsense")
+    with pytest.raises(SignatureError, match="is no signature"):
+        signatures.signer(signed_bundle)
+
+
 def test_any_of_several_trusted_keys_will_do(signed_bundle: Path, signing_key: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     signatures.generate(other)

@@ -236,6 +236,16 @@ def test_auto_takes_tensorrt_where_it_is_usable_and_runs_the_stored_plan(
     assert with_gpu.calls["upload"] == 2
 
 
+def test_a_network_that_was_verified_is_not_read_again(
+    bundle: Bundle, batch: np.ndarray, tmp_path: Path, with_gpu: HostDevice
+) -> None:
+    store_plan(bundle, tmp_path)
+    gone = dataclasses.replace(bundle.network, path=tmp_path / "gone.onnx")
+    assert_same(open_tensorrt(gone, "tensorrt", tmp_path), bundle, batch[:1])
+    unverified = dataclasses.replace(bundle.network, sha256=None)
+    assert_same(open_tensorrt(unverified, "tensorrt", tmp_path), bundle, batch[:1])
+
+
 def test_the_golden_image_is_the_warm_up_on_it_too(bundle: Bundle, tmp_path: Path, with_gpu: HostDevice) -> None:
     store_plan(bundle, tmp_path)
     assert Detector.open(bundle, "tensorrt", cache_dir=tmp_path).check_golden() > 0

@@ -37,7 +37,7 @@ class BehavingCompiler(HostCompiler):
     def __call__(
         self, library: object, source: Source, target: Target, timing_cache: bytes, progress: object
     ) -> Compiled:
-        print("the compiler's own words", file=sys.stderr, flush=True)
+        print("the compiler's own words\nand more of them", file=sys.stderr, flush=True)
         progress(0.25)  # type: ignore[operator]
         while self._file is not None and not self._file.exists():
             time.sleep(0.02)

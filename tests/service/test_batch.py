@@ -49,7 +49,7 @@ def test_a_bad_image_is_refused_alone(server: RunningServer, picture: bytes) -> 
     assert [result.inspection is None for result in answer.results] == [False, True, True, False]
     assert problems[1] is not None
     assert problems[1].instance == response.headers["x-request-id"]
-    assert 'outcome="some-images-refused"' in server.client.get("/metrics").text
+    assert 'kind="some-images-refused"' in server.client.get("/metrics").text
 
 
 def test_class_and_part_id_are_given_for_each_image_or_for_all(

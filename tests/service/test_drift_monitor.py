@@ -10,7 +10,7 @@ from tests.service.conftest import RAW
 from tests.service.running import RunningServer, running_server
 from tests.service.test_metrics import scrape, value
 
-RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml"
+RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 
 
 def told(server: RunningServer) -> dict[str, dict]:

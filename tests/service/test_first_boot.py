@@ -98,7 +98,9 @@ def test_another_backend_serves_meanwhile(bundle_folder: Path, tmp_path: Path, p
         assert {backend for _, backend, _ in scores} == {"openvino", "tensorrt"}
         assert [score for _, _, score in scores] == pytest.approx([scores[0][2]] * len(scores), rel=0.02)
         assert server.client.get("/readyz").json()["reason"] is None
-        assert 'backend="tensorrt"' in server.client.get("/metrics").text
+        metrics = server.client.get("/metrics").text
+        assert 'backend="tensorrt"' in metrics
+        assert "unispect_engine_failed 0.0" in metrics
 
 
 def test_a_plan_that_disagrees_is_not_served(bundle_folder: Path, tmp_path: Path, picture: bytes) -> None:
@@ -106,11 +108,13 @@ def test_a_plan_that_disagrees_is_not_served(bundle_folder: Path, tmp_path: Path
         server.wait_for(lambda: server.client.get("/readyz").json()["stage"] == "failed")
         assert "disagrees with the CPU on the golden image" in server.client.get("/readyz").json()["detail"]
         assert server.client.get("/livez").status_code == 200
+        assert "unispect_engine_failed 1.0" in server.client.get("/metrics").text
         assert server.stop() == 0
     with first_boot(bundle_folder, tmp_path, "spoils", *MEANWHILE) as server:
         server.wait_ready()
         server.wait_for(lambda: "could not be compiled" in str(server.client.get("/readyz").json()["reason"]))
         assert "disagrees with the CPU" in server.client.get("/readyz").json()["reason"]
+        assert "unispect_engine_failed 1.0" in server.client.get("/metrics").text
         answer = server.client.post(URL, content=picture, headers=RAW).json()
         assert answer["engine"]["backend"] == "openvino"
 

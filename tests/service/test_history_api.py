@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from service.history_answers import DetailAnswer, PageAnswer, RecordedAnswer, StatisticsAnswer
+from service.recent import MOST
 from tests.service.conftest import RAW
 from tests.service.running import RunningServer, running_server
 from tests.service.test_problems import check
@@ -33,6 +34,12 @@ def inspect(server: RunningServer, data: bytes, **query: str) -> dict:
     response = server.client.post(URL, params=query, content=data, headers=RAW)
     assert response.status_code == 200, response.text
     return response.json()
+
+
+def forget_recent(server: RunningServer, data: bytes) -> None:
+    """Have so many inspected that the pictures before are not in memory any more."""
+    for _ in range(MOST + 1):
+        inspect(server, data)
 
 
 def get(server: RunningServer, path: str, **query: str | int) -> httpx.Response:
@@ -106,6 +113,7 @@ def test_an_unknown_inspection_is_told_everywhere(keeper: RunningServer) -> None
 def test_the_picture_and_its_heatmaps_are_kept(keeper: RunningServer, alien: bytes) -> None:
     answer = inspect(keeper, alien, heatmap="overlay")
     path = f"{URL}/{answer['id']}"
+    forget_recent(keeper, alien)
     keeper.wait_for(lambda: get(keeper, f"{path}/heatmap").status_code == 200)
     image = get(keeper, f"{path}/image")
     assert (image.content, image.headers["content-type"]) == (alien, "image/jpeg")
@@ -122,10 +130,40 @@ def test_the_pictures_of_passes_are_not_kept_unless_asked(
     answers = [inspect(server, data) for data in pictures]
     passed = next(answer for answer in answers if answer["verdict"] == "pass")
     failed = inspect(server, alien)
+    forget_recent(server, alien)
     # One after the other: what came before it would have been written too.
     server.wait_for(lambda: get(server, f"{URL}/{failed['id']}/heatmap").status_code == 200)
     for path in ("/image", "/heatmap"):
         check(get(server, f"{URL}/{passed['id']}{path}"), 404, "picture-not-kept")
+
+
+def test_the_newest_pictures_can_be_seen_whatever_is_kept_of_them(server: RunningServer, pictures: list[bytes]) -> None:
+    passed = next((data, found) for data in pictures if (found := inspect(server, data))["verdict"] == "pass")
+    data, answer = passed
+    path = f"{URL}/{answer['id']}"
+    server.wait_for(lambda: get(server, f"{path}/image").status_code == 200)
+    image = get(server, f"{path}/image")
+    assert (image.content, image.headers["content-type"]) == (data, "image/png")
+    for kind, mode in (("overlay", "RGB"), ("layer", "RGBA"), ("map", "I;16")):
+        shown = Image.open(io.BytesIO(get(server, f"{path}/heatmap", kind=kind).content))
+        assert (shown.format, shown.mode) == ("PNG", mode)
+    levels = Image.open(io.BytesIO(get(server, f"{path}/heatmap", kind="map").content))
+    assert np.asarray(levels).any()
+
+
+def test_a_browser_gets_a_tiff_as_png_and_others_as_they_are(keeper: RunningServer, alien: bytes) -> None:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(alien)).save(buffer, "TIFF")
+    for data, own, shown in (
+        (buffer.getvalue(), "image/tiff", "image/png"),
+        (alien, "image/jpeg", "image/jpeg"),
+    ):
+        path = f"{URL}/{inspect(keeper, data)['id']}/image"
+        keeper.wait_for(lambda path=path: get(keeper, path).status_code == 200)
+        assert get(keeper, path).headers["content-type"] == own
+        image = get(keeper, path, browser="true")
+        assert image.headers["content-type"] == shown
+        assert Image.open(io.BytesIO(image.content)).size == (300, 200)
 
 
 def test_a_review_is_kept_beside_the_verdict_and_the_latest_counts(keeper: RunningServer, alien: bytes) -> None:

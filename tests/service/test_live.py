@@ -1,10 +1,14 @@
 """Who listens to the inspections, and that one who does not keep up costs the others nothing."""
 
 import asyncio
+import re
 
 import pytest
+from starlette.types import Message
 
 from service.errors import TooManyReaders
+from service.event_stream import InspectionStream
+from service.history_answers import record_json
 from service.ids import new_id
 from service.ledger.records import InspectionRecord
 from service.live import Live, Reader
@@ -57,6 +61,52 @@ def test_who_missed_nothing_or_too_much_or_came_first_is_told_so() -> None:
         assert live.join(records[-1].id).missed == []
         assert live.join(records[0].id).missed is None
         assert live.join().missed == []
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_is_given_together_and_only_once() -> None:
+    async def scenario() -> None:
+        live, records = Live(), make_records(5)
+        reader = live.join()
+        for record in records[:3]:
+            live.publish(record)
+        stream = reader.records(60)
+        assert [await anext(stream), *reader.waiting()] == records[:3]
+        assert reader.waiting() == []
+        for record in records[3:]:
+            live.publish(record)
+        live.close()
+        assert reader.waiting() == records[3:]
+        assert await drain(reader) == []
+
+    asyncio.run(scenario())
+
+
+def test_many_inspections_a_second_are_sent_in_few_pieces_and_the_first_at_once() -> None:
+    async def scenario() -> None:
+        live, records = Live(), make_records(100)
+        stream = InspectionStream(live, live.join(), [], record_json)
+        pieces: list[bytes] = []
+        first = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            pieces.append(message.get("body", b""))
+            if records[0].id.encode() in pieces[-1]:
+                first.set()
+
+        answering = asyncio.create_task(stream({"type": "http"}, asyncio.Event().wait, send))
+        live.publish(records[0])
+        async with asyncio.timeout(10):
+            await first.wait()
+        for record in records[1:]:
+            live.publish(record)
+            await asyncio.sleep(0.001)
+        live.close()
+        await answering
+        told = re.findall(rb"^id: (\w+)$", b"".join(pieces), re.MULTILINE)
+        assert told == [record.id.encode() for record in records]
+        assert len(pieces) < len(records) / 2
 
     asyncio.run(scenario())
 

@@ -32,6 +32,12 @@ XAVIER_NX = {
     "devices/virtual/thermal/thermal_zone1/temp": "41000\n",
     "devices/virtual/thermal/thermal_zone2/type": "AUX-therm\n",
     "devices/virtual/thermal/thermal_zone2/temp": "-256000\n",
+    "devices/virtual/thermal/cooling_device0/type": "pwm-fan\n",
+    "devices/virtual/thermal/cooling_device0/cur_state": "3\n",
+    "devices/virtual/thermal/cooling_device1/type": "gpu-throttle-alert\n",
+    "devices/virtual/thermal/cooling_device1/cur_state": "0\n",
+    "class/hwmon/hwmon2/oc1_event_cnt": "0\n",
+    "class/hwmon/hwmon2/oc3_event_cnt": "27\n",
     f"{RAILS}/in1_label": "VDD_IN\n",
     f"{RAILS}/in1_input": "5000\n",
     f"{RAILS}/curr1_input": "1480\n",
@@ -47,6 +53,8 @@ READ = Reading(
     clocks={"gpu": 1_109_250_000, "cpu0": 1_420_800_000, "cpu2": 1_190_400_000},
     temperatures={"CPU-therm": 43.5, "GPU-therm": 41.0},
     power={"VDD_IN": 7.4, "VDD_CPU_GPU_CV": 2.496, "VDD_SOC": 1.248},
+    throttled=False,
+    supply_events=27,
 )
 
 
@@ -55,14 +63,19 @@ def sysfs() -> Iterator[Path]:
     """The tree of a Xavier NX, where any user can come to it."""
     root = Path(tempfile.mkdtemp())
     root.chmod(0o755)
+    write_sysfs(root)
+    yield root
+    shutil.rmtree(root)
+
+
+def write_sysfs(root: Path) -> None:
+    """Make the tree of a Xavier NX, with an Orin's counters of its supply."""
     for name, text in XAVIER_NX.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "devices/gpu.0").symlink_to(root / GPU)
     (root / "class/devfreq").mkdir(parents=True)
     (root / "class/devfreq/17000000.gv11b").symlink_to(root / GPU / "devfreq/17000000.gv11b")
-    yield root
-    shutil.rmtree(root)
 
 
 def test_every_sensor_is_read_in_base_units(sysfs: Path) -> None:
@@ -78,6 +91,8 @@ def test_what_is_missing_broken_or_refused_is_passed_over(sysfs: Path) -> None:
     (sysfs / RAILS / "in2_label").write_text("NC\n")
     (sysfs / RAILS / "in3_input").chmod(0)
     (sysfs / "devices/system/cpu/cpufreq/policy2").chmod(0)
+    (sysfs / "devices/virtual/thermal/cooling_device1/cur_state").write_text("?\n")
+    shutil.rmtree(sysfs / "class/hwmon")
     with as_another_user():
         reading = read(sysfs)
     assert reading == Reading(clocks={"gpu": 1_109_250_000, "cpu0": 1_420_800_000})
@@ -115,10 +130,13 @@ def test_the_sensors_are_in_the_metrics_and_follow_the_machine(
             first |= {("unispect_clock_hertz", name): hertz for name, hertz in READ.clocks.items()}
             first |= {("unispect_temperature_celsius", zone): degrees for zone, degrees in READ.temperatures.items()}
             first |= {("unispect_power_watts", rail): watts for rail, watts in READ.power.items()}
+            first |= {("unispect_throttled", ""): 0.0, ("unispect_supply_events_total", ""): 27.0}
             await until(scrape, first)
             (sysfs / GPU / "load").write_text("0\n")
-            shutil.rmtree(sysfs / "bus")
-            shutil.rmtree(sysfs / "devices/virtual")
+            (sysfs / "devices/virtual/thermal/cooling_device1/cur_state").write_text("1\n")
+            await until(scrape, first | {("unispect_gpu_load_ratio", ""): 0.0, ("unispect_throttled", ""): 1.0})
+            for folder in ("bus", "devices/virtual", "class/hwmon"):
+                shutil.rmtree(sysfs / folder)
             second = {key: value for key, value in first.items() if key[0] == "unispect_clock_hertz"}
             await until(scrape, second | {("unispect_gpu_load_ratio", ""): 0.0})
 
@@ -150,7 +168,14 @@ def test_another_machine_has_none_of_it_and_no_thread(
 async def scraping(bundle: Path, folder: Path, root: Path) -> AsyncIterator:
     """Scrapes the running application: the values of the telemetry's gauges by name and label."""
     app = create_app(Settings(bundle=bundle, data_dir=folder / "data", sysfs_root=root))
-    names = {"unispect_gpu_load_ratio", "unispect_clock_hertz", "unispect_temperature_celsius", "unispect_power_watts"}
+    names = {
+        "unispect_gpu_load_ratio",
+        "unispect_clock_hertz",
+        "unispect_temperature_celsius",
+        "unispect_power_watts",
+        "unispect_throttled",
+        "unispect_supply_events",
+    }
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,

@@ -9,14 +9,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import URL
 
 from service.errors import LedgerFailed
+from service.history import History
+from service.history_filter import Filter
 from service.ids import new_id
-from service.ledger.database import parse_url
+from service.ledger.database import parse_url, reading_engine
 from service.ledger.ledger import Ledger
+from service.reading import ReadingThreads
+from service.routes.history import _CSV_PAGE, _csv_pages
 from tests.service.conftest import RAW
 from tests.service.ledger.postgres import Postgres
 from tests.service.ledger.records import make_record
@@ -66,6 +71,34 @@ def test_a_server_that_was_started_anew_between_two_parts_costs_none(postgres: P
         await ledger.close()
 
     asyncio.run(scenario(parse_url(postgres.make_database(f"anew_{new_id()}"), tmp_path)))
+
+
+def test_a_table_goes_on_once_the_server_is_back(postgres: Postgres, tmp_path: Path) -> None:
+    async def scenario(url: URL) -> list[str]:
+        ledger = Ledger(url)
+        await ledger.start()
+        for record in records:
+            await ledger.record(record)
+        context = SimpleNamespace(history=History(reading_engine(url)), reading=ReadingThreads())
+        pages = _csv_pages(context, Filter())
+        text = await anext(pages)
+        postgres.stop()
+        with pytest.raises(LedgerFailed):
+            await anext(_csv_pages(context, Filter()))
+        following = asyncio.create_task(anext(pages))
+        await asyncio.sleep(1.0)
+        assert not following.done()
+        await asyncio.to_thread(postgres.start)
+        text += await following
+        context.reading.close()
+        await ledger.close()
+        return text.splitlines()
+
+    records = [make_record() for _ in range(_CSV_PAGE + 3)]
+    lines = asyncio.run(scenario(parse_url(postgres.make_database(f"table_{new_id()}"), tmp_path)))
+    assert len(lines) == len(records) + 1
+    newest_first = sorted((record.id for record in records), reverse=True)
+    assert all(id in line for id, line in zip(newest_first, lines[1:], strict=True))
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(postgres: Postgres, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import URL
 
 from service.errors import LedgerFailed, UnknownInspection
-from service.history import Entry, Filter, History, Review
+from service.history import Entry, History, Review
 from service.history_answers import csv_lines
+from service.history_filter import Filter
 from service.ids import new_id
 from service.ledger.database import parse_url
 from service.ledger.ledger import Ledger

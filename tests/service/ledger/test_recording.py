@@ -70,8 +70,8 @@ def test_images_that_are_refused_leave_no_record(recording_server: RunningServer
 def test_commits_are_measured(recording_server: RunningServer, recording_data: Path, picture: bytes) -> None:
     assert recording_server.client.post(URL, content=picture, headers=RAW).status_code == 200
     lines = recording_server.client.get("/metrics").text.splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("unispect_ledger_commit"))
-    assert float(values["unispect_ledger_commit_rows_sum"]) == len(stored_ids(recording_data))
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("unispect_ledger_"))
+    assert float(values["unispect_ledger_rows_total"]) == len(stored_ids(recording_data))
     assert 1 <= float(values["unispect_ledger_commit_seconds_count"]) <= len(stored_ids(recording_data))
     assert float(values["unispect_ledger_commit_seconds_sum"]) > 0
 

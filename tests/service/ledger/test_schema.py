@@ -4,16 +4,19 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, CheckConstraint, inspect
+from sqlalchemy import URL, CheckConstraint, insert, inspect, select
 
 from service.errors import StartError
 from service.ledger.database import parse_url, writing_engine
 from service.ledger.migrations import upgrade
-from service.ledger.schema import metadata
+from service.ledger.records import InspectionRecord
+from service.ledger.schema import inspections, metadata
+from tests.service.ledger.records import make_record
 
 
 def test_the_migrations_make_the_tables_that_the_program_knows(url: URL) -> None:
@@ -32,11 +35,28 @@ def test_the_migrations_make_the_tables_that_the_program_knows(url: URL) -> None
     engine.dispose()
 
 
+def test_a_ledger_of_an_older_version_keeps_its_rows_and_gets_the_indexes(url: URL) -> None:
+    engine = writing_engine(url, "full")
+    with engine.begin() as connection:
+        upgrade(connection)
+        before = _config()
+        before.attributes["connection"] = connection
+        command.downgrade(before, "0001")
+        assert compare_metadata(MigrationContext.configure(connection), metadata) != []
+    record = make_record(station="S1")
+    with engine.begin() as connection:
+        connection.execute(insert(inspections), [record.row()])
+        upgrade(connection)
+    with engine.begin() as connection:
+        assert InspectionRecord.of_row(connection.execute(select(inspections)).one()) == record
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        made = {index["name"] for index in inspect(connection).get_indexes("inspections")}
+    engine.dispose()
+    assert made == {index.name for index in inspections.indexes}
+
+
 def test_the_migrations_are_one_line_of_descent() -> None:
-    folder = Path(upgrade.__code__.co_filename).parent
-    config = Config()
-    config.set_main_option("script_location", str(folder))
-    script = ScriptDirectory.from_config(config)
+    script = ScriptDirectory.from_config(_config())
     assert len(script.get_heads()) == 1
     assert len(script.get_bases()) == 1
 
@@ -57,9 +77,13 @@ def test_sqlite_waits_for_the_disk_unless_told_otherwise(tmp_path: Path, sync, l
 @pytest.mark.parametrize(
     ("where", "index"),
     [
-        ("part_class = 'a'", "ix_inspections_part_class_id"),
+        ("part_class = 'a' AND verdict = 'fail'", "ix_inspections_part_class_verdict_id"),
         ("verdict = 'fail'", "ix_inspections_verdict_id"),
-        ("station = 'a'", "ix_inspections_station_id"),
+        ("station = 'a' AND verdict = 'fail'", "ix_inspections_station_verdict_id"),
+        (
+            "station = 'a' AND part_class = 'a' AND verdict = 'fail'",
+            "ix_inspections_station_part_class_verdict_id",
+        ),
         ("part_id = 'a'", "ix_inspections_part_id_id"),
         ("id >= '0192'", "PRIMARY KEY"),
     ],
@@ -91,3 +115,9 @@ def test_a_wrong_url_is_named_without_its_password(wrong: str, tmp_path: Path) -
 @pytest.mark.parametrize("given", ["postgresql://anna@host/parts", "postgresql+psycopg2://anna@host/parts"])
 def test_postgresql_is_spoken_to_by_psycopg_3(given: str, tmp_path: Path) -> None:
     assert parse_url(given, tmp_path).drivername == "postgresql+psycopg"
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(upgrade.__code__.co_filename).parent))
+    return config

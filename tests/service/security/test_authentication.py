@@ -17,6 +17,8 @@ from service.security.keyring import Keyring
 from service.security.keys import KeyFile
 from service.security.quotas import Quotas
 from service.security.roles import Role
+from service.security.sessions import Sessions
+from service.security.verifier import Verifier
 from service.settings import Settings
 from tests.service.conftest import RAW
 from tests.service.running import RunningServer
@@ -32,7 +34,9 @@ def with_key(key: str, **more: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", **more}
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/web/app.js", "/livez", "/readyz", "/healthz", "/v2/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/sign-in", "/docs", "/web/page.js", "/livez", "/readyz", "/healthz", "/v2/health/ready"]
+)
 def test_health_and_pages_need_no_key(guarded: RunningServer, path: str) -> None:
     assert guarded.client.get(path).status_code == 200
 
@@ -45,6 +49,12 @@ def test_health_and_pages_need_no_key(guarded: RunningServer, path: str) -> None
         ("GET", "/metrics"),
         ("GET", "/v1/inspections"),
         ("GET", "/v2"),
+        ("GET", "/"),
+        ("GET", "/history"),
+        ("POST", "/try"),
+        ("POST", "/web/page.js"),
+        ("GET", "/sign-in/"),
+        ("GET", "/sign-out"),
         ("POST", "/v1/engines"),
         ("GET", "/nothing"),
         ("GET", "/livez/"),
@@ -75,6 +85,11 @@ def test_a_key_opens_by_either_header(guarded: RunningServer, keys: dict[Role, s
         (Role.INSPECT, "GET", "/v1/engine", True),
         (Role.INSPECT, "GET", "/metrics", True),
         (Role.INSPECT, "GET", "/v1/inspections", False),
+        (Role.INSPECT, "GET", "/", False),
+        (Role.INSPECT, "GET", "/try", True),
+        (Role.INSPECT, "GET", "/history", False),
+        (Role.REVIEW, "GET", "/", True),
+        (Role.REVIEW, "POST", "/engines/activate", False),
         (Role.INSPECT, "POST", "/v1/inspections/x/review", False),
         (Role.INSPECT, "POST", "/v1/engines", False),
         (Role.REVIEW, "GET", "/v1/engine", True),
@@ -158,7 +173,8 @@ def test_a_known_key_costs_less_than_a_tenth_of_a_millisecond(tmp_path: Path) ->
         let_in += 1
 
     async def scenario() -> float:
-        door = Authentication(answer, Keyring(tmp_path), Quotas(1e6))
+        keyring = Keyring(tmp_path)
+        door = Authentication(answer, keyring, Verifier(keyring), Sessions(tmp_path, keyring), Quotas(1e6))
         seconds = []
         for _ in range(2000):
             scope = {"type": "http", "method": "POST", "path": URL, "headers": headers, "client": ("10.0.0.1", 1)}

@@ -69,7 +69,7 @@ def test_what_is_refused_before_the_application_is_counted_and_logged(
 ) -> None:
     def counted() -> float:
         text = guarded.client.get("/metrics", headers={"X-API-Key": keys[Role.INSPECT]}).text
-        found = re.search(r'unispect_requests_total\{outcome="headers-too-large",route="unmatched"\} (\S+)', text)
+        found = re.search(r'unispect_problems_total\{kind="headers-too-large"\} (\S+)', text)
         return float(found[1]) if found else 0.0
 
     before = counted()

@@ -7,11 +7,11 @@ from tests.service.running import RunningServer
 from tests.service.security.conftest import connected, read_all
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/web/app.js", "/v1/engine", "/livez", "/nothing", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/web/page.js", "/v1/engine", "/livez", "/nothing", "/openapi.json"])
 def test_every_answer_has_the_security_headers_once(server: RunningServer, path: str) -> None:
     headers = server.client.get(path).headers
     assert headers.get_list("x-content-type-options") == ["nosniff"]
-    assert headers.get_list("referrer-policy") == ["no-referrer"]
+    assert headers.get_list("referrer-policy") == ["same-origin"]
     assert headers.get_list("x-frame-options") == ["DENY"]
     assert headers.get_list("cross-origin-resource-policy") == ["same-origin"]
     (policy,) = headers.get_list("content-security-policy")

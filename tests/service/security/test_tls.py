@@ -129,6 +129,28 @@ def test_old_tls_is_refused(secured: RunningServer, plant: Plant) -> None:
         httpx.get(f"{secured.url}/livez", verify=context)
 
 
+def test_a_renewed_certificate_serves_without_a_restart(bundle_folder: Path, tmp_path: Path) -> None:
+    """Files that do not fit together leave the one before, and what is connected stays so."""
+    served, renewed = issue(tmp_path, "served"), issue(tmp_path, "renewed")
+    flags = [f"--tls-certificate={served.certificate}", f"--tls-key={served.key}"]
+    with running_server(bundle_folder, tmp_path / "server", *flags, wait=False) as running:
+        port = int(running.url.rpartition(":")[2])
+
+        def shown() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", port))
+
+        first = ssl.create_default_context(cafile=served.certificate)
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=first) as connected_before:
+            running.client = connected_before
+            running.wait_ready()
+            renewed.key.replace(served.key)
+            running.wait_for(lambda: "was not renewed" in running.log.read_text())
+            assert shown() == served.certificate.read_text()
+            renewed.certificate.replace(served.certificate)
+            running.wait_for(lambda: shown() == served.certificate.read_text())
+            assert connected_before.get("/livez").status_code == 200
+
+
 def test_the_probe_asks_over_https(secured: RunningServer, plant: Plant) -> None:
     def probe(certificate: Issued) -> subprocess.CompletedProcess[str]:
         environment = clean_environment(
