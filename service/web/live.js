@@ -9,6 +9,7 @@ const SHOWN = 12;
 // A line that is faster is shown in part: nobody sees more, and pictures take the service's time.
 const SHOW_EACH_MS = 400;
 const ANNOUNCE_EACH_MS = 5000;
+const CATCH_UP_MS = 4000;
 
 const $ = (id) => document.getElementById(id);
 const station = $("live").dataset.station;
@@ -143,6 +144,21 @@ function step(by) {
   if (next) showRecord(next.id);
 }
 
+async function catchUp() {
+  const query = new URLSearchParams({ limit: SHOWN, ...(station ? { station } : {}) });
+  try {
+    const response = await fetch(`/v1/inspections?${query}`, { signal: AbortSignal.timeout(CATCH_UP_MS) });
+    if (response.ok) for (const record of (await response.json()).inspections) take(record);
+  } catch {
+    // The connection says that it is lost.
+  }
+}
+
+$("connection").textContent = "Connecting …";
+// What is pressed before would find nothing to step through.
+await catchUp();
+draw();
+
 $("pause").addEventListener("click", () => setPaused(!paused));
 $("older").addEventListener("click", () => step(1));
 $("newer").addEventListener("click", () => step(-1));
@@ -164,17 +180,6 @@ document.addEventListener("visibilitychange", drawSoon);
 document.querySelector(".stations select").addEventListener("change", (event) => event.target.form.submit());
 
 for (const id of ["pause", "older", "newer", "keys"]) $(id).hidden = false;
-$("connection").textContent = "Connecting …";
-
-async function catchUp() {
-  const query = new URLSearchParams({ limit: SHOWN, ...(station ? { station } : {}) });
-  try {
-    const response = await fetch(`/v1/inspections?${query}`);
-    if (response.ok) for (const record of (await response.json()).inspections) take(record);
-  } catch {
-    // The connection says that it is lost.
-  }
-}
 
 new Connection({
   inspection: take,
