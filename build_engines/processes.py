@@ -1,5 +1,6 @@
 """One or several processes that train together, through Fabric: started here, or by torchrun on several machines."""
 
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -109,6 +110,9 @@ def launch(work: Callable[..., None], device: str, devices: int, *arguments: obj
             raise
         raise failures.get() from None
     except ProcessExitedException as error:
+        # One that loses its partner may be gone before the partner has told why it ended.
+        if not failures.empty():
+            raise failures.get() from None
         raise RunError(f"A training process was killed ({error}); go on with --resume, or fewer --devices.") from error
     finally:
         # Fabric leaves the port of this launch for the next, which may come while it is still taken.
@@ -172,11 +176,17 @@ def _tried(make: Callable[[], _Made]) -> tuple[Any, Exception | None]:
 def _work(fabric: Fabric, failures: "SimpleQueue[Exception]", work: Callable[..., None], *arguments: Any) -> None:
     if not fabric.is_global_zero:
         rich.reconfigure(quiet=True)
+    # Of a process that a library aborts nothing else is told.
+    faulthandler.enable()
     try:
         work(fabric, *arguments)
     except (UnispectError, OSError) as error:
         failures.put(error)
         raise
+    if fabric.world_size > 1:
+        # gloo's threads may abort a process whose partner ends while it is still connected.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def _stop_children() -> None:
