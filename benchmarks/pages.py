@@ -102,6 +102,8 @@ def pages(url: str, classes: list[str], ids: list[str]) -> dict[str, dict[str, f
     """Milliseconds of each page: the first time, in the middle and at most; by HTTP alone and in a browser."""
     paths = {
         "statistics": "/statistics",
+        "live": "/",
+        "engines": "/engines",
         "history": "/history",
         "history of few": f"/history?part_class={classes[0]}&verdict=fail&reviewed=false",
         "history long ago": f"/history?after={ids[1000]}",

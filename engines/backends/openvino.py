@@ -36,11 +36,15 @@ class OpenVinoBackend(Backend):
         self._core = ov.Core()
         if cache_dir is not None:
             self._core.set_property({props.cache_dir: str(cache_dir)})
+        cores = len(os.sched_getaffinity(0))
+        threads = threads or cores
         self._config = {
             hints.performance_mode: hints.PerformanceMode.LATENCY,
             hints.inference_precision: self._float_type(),
             hints.num_requests: 1,
-            props.inference_num_threads: threads or len(os.sched_getaffinity(0)),
+            props.inference_num_threads: threads,
+            # Pinned, engines that have some of the cores each would all have the same ones: the first.
+            hints.enable_cpu_pinning: threads >= cores,
         }
         self._requests = {1: self._compile(1)}
 

@@ -154,6 +154,7 @@ async function catchUp() {
   }
 }
 
+document.querySelector(".stations select").addEventListener("change", (event) => event.target.form.submit());
 $("connection").textContent = "Connecting …";
 // What is pressed before would find nothing to step through.
 await catchUp();
@@ -177,7 +178,6 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 document.addEventListener("visibilitychange", drawSoon);
-document.querySelector(".stations select").addEventListener("change", (event) => event.target.form.submit());
 
 for (const id of ["pause", "older", "newer", "keys"]) $(id).hidden = false;
 

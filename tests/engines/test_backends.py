@@ -1,9 +1,12 @@
 """Backends give the same numbers, and say why when they cannot."""
 
 import dataclasses
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -61,6 +64,38 @@ def test_results_do_not_change_with_the_next_run(bundle_folder: Path, batch: np.
     kept = first.maps.copy()
     backend.run(batch[1:2])
     np.testing.assert_array_equal(first.maps, kept)
+
+
+def tasks() -> set[int]:
+    """This process's threads, as the kernel numbers them."""
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core")
+def test_an_engine_with_fewer_threads_leaves_the_choice_of_cores_to_the_kernel(
+    bundle_folder: Path, batch: np.ndarray
+) -> None:
+    """Pinned, each of several processes with an engine of one thread has the first core."""
+    # Other tests' engines may have left threads of their own behind.
+    others = tasks() - {os.getpid()}
+    cores = frozenset(os.sched_getaffinity(0))
+    engine = open_backend(bundles.load(bundle_folder).network, "openvino", threads=1)
+    seen: set[frozenset[int]] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.is_set():
+            for task in tasks() - others:
+                with suppress(ProcessLookupError):
+                    seen.add(frozenset(os.sched_getaffinity(task)))
+
+    looking = Thread(target=look)
+    looking.start()
+    for _ in range(50):
+        engine.run(batch[:1])
+    over.set()
+    looking.join()
+    assert seen == {cores}
 
 
 def test_unknown_backend_is_refused(bundle_folder: Path) -> None:

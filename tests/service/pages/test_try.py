@@ -21,6 +21,11 @@ def choose(page: Any, data: bytes, name: str = "part.jpg") -> None:
     page.locator("#file").set_input_files(as_file(data, name))
 
 
+def wait_for_photo(page: Any) -> None:
+    """The browser shows the 300 pixels wide picture."""
+    page.wait_for_function("document.querySelector('.photo')?.naturalWidth === 300")
+
+
 def wait_for_verdict(page: Any) -> str:
     page.locator("#answer").wait_for(state="visible")
     return page.locator("#verdict").inner_text()
@@ -32,7 +37,7 @@ def test_a_chosen_image_is_inspected_and_shown(
     page = browser.open(f"{line.url}/try")
     choose(page, alien)
     assert wait_for_verdict(page) == "✕ FAIL"
-    assert page.locator(".photo").evaluate("(image) => [image.naturalWidth, image.naturalHeight]") == [300, 200]
+    wait_for_photo(page)
     assert page.locator(".heat").get_attribute("href").startswith("data:image/png;base64,")
     assert page.locator(".outlines .over").count() > 0
     assert "300 × 200" in page.locator("#facts").inner_text()
@@ -95,7 +100,7 @@ def test_a_picture_that_browsers_do_not_show_is_shown(line: RunningServer, brows
     page = browser.open(f"{line.url}/try")
     choose(page, buffer.getvalue(), "part.tif")
     assert wait_for_verdict(page) == "✕ FAIL"
-    page.wait_for_function("document.querySelector('.photo').naturalWidth === 300")
+    wait_for_photo(page)
     assert not page.get_by_label("Heatmap").is_visible()
     assert page.get_by_label("Outline regions").is_visible()
 
@@ -107,7 +112,7 @@ def test_without_script_the_form_does_it(
     choose(page, alien)
     page.get_by_role("button", name="Inspect").click()
     assert wait_for_verdict(page) == "✕ FAIL"
-    assert page.locator(".photo").evaluate("(image) => image.naturalWidth") == 300
+    wait_for_photo(page)
     assert page.locator("#facts").inner_text().count("ms") == 1
     screenshot(page, "try-without-script")
     choose(page, b"no picture at all")
@@ -144,12 +149,12 @@ def test_who_may_only_inspect_can_try(guarded_line: Guarded, browser: Browser, a
     page.wait_for_url("**/try")
     choose(page, alien)
     assert wait_for_verdict(page) == "✕ FAIL"
-    assert page.locator(".photo").evaluate("(image) => image.naturalWidth") == 300
+    wait_for_photo(page)
     plain = browser.open(f"{guarded_line.url}/try", script=False)
     sign_in(plain, guarded_line.keys[Role.INSPECT])
     choose(plain, alien)
     plain.get_by_role("button", name="Inspect").click()
-    assert plain.locator(".photo").evaluate("(image) => image.naturalWidth") == 300
+    wait_for_photo(plain)
 
 
 @pytest.mark.parametrize("size", [NARROW, (820, 1180)])
