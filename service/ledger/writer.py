@@ -13,14 +13,14 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import URL, Connection, Insert, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, Connection, Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from service.ids import new_id
 from service.ledger.database import Sync, reason_of, writing_engine
+from service.ledger.inserting import Inserter
 from service.ledger.migrations import upgrade
-from service.ledger.schema import metadata, resets
+from service.ledger.schema import resets
 
 OPENING = "The ledger is being opened; ask again in a second."
 _MOST_IN_GROUP = 512
@@ -66,7 +66,7 @@ class Writer:
         self.on_commit: list[Callable[[int, float], None]] = []
         self._name = url.render_as_string()
         self._engine = writing_engine(url, sync)
-        self._inserts = {table: _insert(table, url) for table in metadata.sorted_tables}
+        self._inserter = Inserter(self._engine)
         self._settle, self._opened = settle, opened
         self._connection: Connection | None = None
         self._migrated = False
@@ -152,9 +152,8 @@ class Writer:
             connection = self._connection = self._open()
         began = perf_counter()
         if group:
-            with connection.begin():
-                for table, entries in groupby(group, key=lambda entry: entry.table):
-                    connection.execute(self._inserts[table], [entry.row for entry in entries])
+            by_table = groupby(group, key=lambda entry: entry.table)
+            self._inserter.commit(connection, ((table, [entry.row for entry in some]) for table, some in by_table))
             seconds = perf_counter() - began
             for observe in self.on_commit:
                 observe(len(group), seconds)
@@ -180,7 +179,7 @@ class Writer:
         """Write as much as a group does, and take it back."""
         row = {"id": new_id(), "time": 0, "client": "-" * _PROBE_BYTES}
         with connection.begin():
-            connection.execute(self._inserts[resets], [row])
+            connection.execute(resets.insert(), [row])
             connection.execute(resets.delete().where(resets.c.id == row["id"]))
 
     def _disconnect(self) -> None:
@@ -190,12 +189,6 @@ class Writer:
                 connection.close()
             except Exception:
                 _log.debug("A connection was lost already.", exc_info=True)
-
-
-def _insert(table: Table, url: URL) -> Insert:
-    if url.get_backend_name() == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=["id"])
-    return sqlite.insert(table).on_conflict_do_nothing(index_elements=["id"])
 
 
 def _is_about_a_row(error: Exception) -> bool:
