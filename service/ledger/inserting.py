@@ -1,7 +1,7 @@
 """Inserts rows into the ledger: into PostgreSQL by SQLAlchemy, into SQLite by the driver below it.
 
 After an inference the processor's caches hold the engine; SQLAlchemy's long way to an insert, read anew from memory,
-is then a third of a transaction's time, and each inspection waits for it.
+is then a quarter of a transaction's time, and each inspection waits for it.
 """
 
 import sqlite3
