@@ -4,10 +4,11 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import httpx
 from playwright.sync_api import Page, sync_playwright
 from rich.console import Console
@@ -18,6 +19,7 @@ from build_engines.rethresholding import Rates, rethreshold
 from engines import bundle as bundles
 from engines.errors import UnispectError
 from engines.files import write_atomic
+from service.answers import RegionAnswer
 from service.client import Client
 
 _SIZE = {"width": 1280, "height": 860}
@@ -65,19 +67,27 @@ def _service(demo: Path, folder: Path) -> Iterator[str]:
 
 
 def _inspect_all(url: str, parts: Path) -> None:
-    """Good parts, some defective ones between them, and last one that fails."""
+    """Good parts, some defective ones between them, and last one again whose defect was found."""
     good = sorted(parts.glob("*/test/good/*.png"))
     defective = sorted(path for path in parts.glob("*/test/*/*.png") if path.parent.name != "good")[::6]
     with Client(url) as client:
-        failed = None
+        found = None
         for number, path in enumerate(sorted([*good, *defective], key=lambda path: path.stem)):
             answer = client.inspect(path.read_bytes(), part_id=f"P-{4700 + number}", station=_STATION)
             if answer.verdict == "fail":
                 is_good = path.parent.name == "good"
                 client.review(answer.id, "ok" if is_good else "defect", "a reflection" if is_good else None)
-                failed = failed if is_good or answer.unknown_part else path
-        if failed is not None:
-            client.inspect(failed.read_bytes(), part_id="P-4999", station=_STATION)
+                found = path if not (is_good or answer.unknown_part) and _is_found(path, answer.regions) else found
+        if found is not None:
+            client.inspect(found.read_bytes(), part_id="P-4999", station=_STATION)
+
+
+def _is_found(path: Path, regions: Sequence[RegionAnswer]) -> bool:
+    """Whether the worst region of a part is on its defect."""
+    masks = path.parents[2] / "ground_truth" / path.parent.name
+    mask = cv2.imread(str(masks / f"{path.stem}_mask.png"), cv2.IMREAD_GRAYSCALE)
+    worst = regions[0]
+    return mask is not None and bool(mask[worst.y : worst.y + worst.height, worst.x : worst.x + worst.width].any())
 
 
 def _take_all(url: str, out: Path, chromium: str | None) -> None:
